@@ -1,0 +1,39 @@
+# proa_library / proa_program / proa_test: one line per target, the same warnings everywhere.
+include_guard()
+add_library(proa_options INTERFACE)
+target_include_directories(proa_options INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+target_compile_options(proa_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wold-style-cast
+                       $<$<BOOL:${PROA_WERROR}>:-Werror>)
+if(PROA_SANITIZE)
+  target_compile_options(proa_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all
+                         -fno-omit-frame-pointer)
+  target_link_options(proa_options INTERFACE -fsanitize=address,undefined)
+endif()
+find_package(Threads REQUIRED)
+
+# proa_library(name SOURCES a.cpp b.cpp [LINK libs...])
+function(proa_library name)
+  cmake_parse_arguments(A "" "" "SOURCES;LINK" ${ARGN})
+  add_library(${name} STATIC ${A_SOURCES})
+  target_link_libraries(${name} PUBLIC proa_options ${A_LINK})
+endfunction()
+
+# proa_program(name SOURCES ... LINK ...)
+function(proa_program name)
+  cmake_parse_arguments(A "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE proa_options ${A_LINK})
+endfunction()
+
+# proa_test(name SOURCES ... LINK ...): GoogleTest, host build only, ctest label "unit".
+function(proa_test name)
+  if(PROA_TARGET_AARCH64)
+    return()
+  endif()
+  cmake_parse_arguments(A "" "" "SOURCES;LINK" ${ARGN})
+  find_package(GTest REQUIRED)
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE proa_options ${A_LINK} GTest::gmock GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300)
+endfunction()

@@ -1,0 +1,30 @@
+// What proa-vm's machine holds beside CPUs: an MMIO device with state that moves. Single-threaded: all calls
+// come from the guest's own strand.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "vmm/error.hpp"
+
+namespace proa::vmm {
+
+class Device {
+  public:
+    virtual ~Device() = default;
+    virtual std::string name() const = 0;  // unique in the guest and stable across versions: "virtio0:block"
+    virtual std::uint64_t read(std::uint64_t offset, unsigned size) = 0;
+    virtual void write(std::uint64_t offset, unsigned size, std::uint64_t value) = 0;
+    virtual void reset() = 0;
+
+    // quiesce: finish or park requests in flight, so that memory and device state agree and nothing writes guest
+    // memory until resume(). save() only while quiesced. load() refuses what it can't represent and changes
+    // nothing then. resume() after load() re-examines the queues (a notify may have been lost with the source).
+    virtual void quiesce() {}
+    virtual void resume() {}
+    virtual std::vector<std::uint8_t> save() const = 0;
+    virtual Result<void> load(std::span<const std::uint8_t> state) = 0;
+};
+
+}  // namespace proa::vmm

@@ -1,0 +1,45 @@
+// A guest's RAM as proa-vm sees it: one contiguous mapping of 2 MiB huge pages (a memfd that proad holds
+// too), RAM page n at guest address kRamBase + n * 4096. Device models go through `slice`, which checks
+// bounds, and report what they wrote through `mark_dirty`: their stores take no stage-2 fault.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "dirtylog/bitmap.hpp"
+#include "hypervisor/abi/platform.hpp"
+
+namespace proa::vmm {
+
+class GuestMemory {
+  public:
+    // `ram` is not owned. Its size is a multiple of 2 MiB.
+    explicit GuestMemory(std::span<std::uint8_t> ram) : ram_(ram), written_(ram.size() / 4096) {}
+
+    std::uint64_t size() const { return ram_.size(); }
+    std::uint64_t pages() const { return ram_.size() / 4096; }
+    std::span<std::uint8_t> bytes() { return ram_; }
+    std::span<std::uint8_t> page(std::uint64_t n) { return ram_.subspan(n * 4096, 4096); }
+
+    // The bytes at [gpa, gpa + length), or nothing if any of them is not RAM.
+    std::optional<std::span<std::uint8_t>> slice(std::uint64_t gpa, std::uint64_t length) {
+        if (gpa < abi::kRamBase || length > ram_.size() || gpa - abi::kRamBase > ram_.size() - length) return {};
+        return ram_.subspan(gpa - abi::kRamBase, length);
+    }
+
+    // A device model wrote [gpa, gpa + length) (must have come from slice()). Any thread.
+    void mark_dirty(std::uint64_t gpa, std::uint64_t length) {
+        if (length == 0) return;
+        const std::uint64_t first = (gpa - abi::kRamBase) / 4096, last = (gpa - abi::kRamBase + length - 1) / 4096;
+        for (std::uint64_t p = first; p <= last; ++p) written_.set(p);
+    }
+
+    // Pages device models wrote since the last call, moved into `into`.
+    void take_device_writes(dirtylog::Bitmap& into) { written_.drain_into(into); }
+
+  private:
+    std::span<std::uint8_t> ram_;
+    dirtylog::Bitmap written_;
+};
+
+}  // namespace proa::vmm
