@@ -1,9 +1,20 @@
-# Debian's cross compiler with Debian's own arm64 libraries (dpkg multiarch: /usr/lib/aarch64-linux-gnu).
+# Debian's cross compiler; Debian's arm64 libraries from .cache/sysroot (made by cmake/sysroot.sh).
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
 set(CMAKE_ASM_COMPILER aarch64-linux-gnu-gcc)
 set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
+
+get_filename_component(PROA_SYSROOT ${CMAKE_CURRENT_LIST_DIR}/../.cache/sysroot ABSOLUTE)
+set(CMAKE_FIND_ROOT_PATH ${PROA_SYSROOT} /usr/aarch64-linux-gnu)
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
-set(ENV{PKG_CONFIG_LIBDIR} /usr/lib/aarch64-linux-gnu/pkgconfig:/usr/share/pkgconfig)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+set(CMAKE_CXX_FLAGS_INIT
+    "-isystem ${PROA_SYSROOT}/usr/include -isystem ${PROA_SYSROOT}/usr/include/aarch64-linux-gnu")
+set(PROA_SYSROOT_LIB ${PROA_SYSROOT}/usr/lib/aarch64-linux-gnu)
+set(CMAKE_EXE_LINKER_FLAGS_INIT "-L${PROA_SYSROOT_LIB} -Wl,-rpath-link,${PROA_SYSROOT_LIB}")
+set(ENV{PKG_CONFIG_SYSROOT_DIR} ${PROA_SYSROOT})
+set(ENV{PKG_CONFIG_LIBDIR} ${PROA_SYSROOT_LIB}/pkgconfig:${PROA_SYSROOT}/usr/share/pkgconfig)

@@ -1,0 +1,33 @@
+// Ticket spinlock: fair, so a pCPU that spins is served in order. EL2 runs with interrupts masked, so a lock is
+// never taken twice by one pCPU through an interrupt. Lock order (outer first):
+//   Domain::mm_lock -> Domain::vgic_lock -> Dispatcher lock -> page pool lock -> log lock
+#pragma once
+#include <cstdint>
+
+namespace proa::hv {
+
+class Spinlock {
+  public:
+    void lock() {
+        const std::uint32_t mine = __atomic_fetch_add(&next_, 1u, __ATOMIC_RELAXED);
+        while (__atomic_load_n(&owner_, __ATOMIC_ACQUIRE) != mine) asm volatile("yield");
+    }
+    void unlock() { __atomic_store_n(&owner_, owner_ + 1, __ATOMIC_RELEASE); }
+
+  private:
+    std::uint32_t next_ = 0, owner_ = 0;
+};
+
+template <class L>
+class [[nodiscard]] Guard {
+  public:
+    explicit Guard(L& lock) : lock_(lock) { lock_.lock(); }
+    ~Guard() { lock_.unlock(); }
+    Guard(const Guard&) = delete;
+    Guard& operator=(const Guard&) = delete;
+
+  private:
+    L& lock_;
+};
+
+}  // namespace proa::hv
