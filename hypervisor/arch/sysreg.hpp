@@ -81,6 +81,7 @@ namespace cptr {  // D19.2.32, E2H = 0: bits that are RES1 without the feature t
 inline constexpr std::uint64_t RES1 = bit(13) | bit(9) | 0xff, TZ = bit(8), TSM = bit(12), TFP = bit(10);
 inline constexpr std::uint64_t kDomain = RES1 | TZ | TSM;  // FP allowed; SVE and SME trapped (hidden)
 }  // namespace cptr
+PROA_SYSREG(PmcrEl0, "pmcr_el0");
 PROA_SYSREG(MdcrEl2, "mdcr_el2");
 namespace mdcr {  // D19.3.16
 inline constexpr std::uint64_t TPM = bit(6), TDE = bit(8), TDA = bit(9), TDOSA = bit(10), TDRA = bit(11),

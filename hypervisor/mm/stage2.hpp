@@ -1,0 +1,256 @@
+// A domain's stage-2 tables: 40-bit IPA, start level 1 in two concatenated tables, blocks of 1 GiB and 2 MiB, and the
+// dirty log. Every operation is called with Domain::mm_lock held: harvest and the write fault handler must exclude
+// each other, or "bit taken -> write enabled" in between loses a page.
+//
+// Env gives memory and TLB maintenance (arch/stage2_env.hpp at EL2, a model TLB in tests):
+//   std::uint64_t* alloc_tables(unsigned order);  void free_tables(std::uint64_t*, unsigned order);
+//   Pa pa(const std::uint64_t*);  std::uint64_t* table(Pa);
+//   void store(std::uint64_t* slot, std::uint64_t v);
+//   std::uint64_t fetch_clear(slot, mask), fetch_set(slot, mask);     // atomic: hardware updates entries too
+//   void flush_all(vttbr), flush_page(vttbr, Ipa), flush_page_local(vttbr, Ipa);   // with the barriers around them
+#pragma once
+#include <cstdint>
+
+#include "hypervisor/mm/descriptor.hpp"
+
+namespace proa::hv {
+
+enum class MapStatus : std::uint8_t { Ok, NoMemory, Overlap };
+enum class WriteFault : std::uint8_t { Resolved, Stale, NotWritable };
+
+template <class Env>
+class BasicStage2 {
+  public:
+    static constexpr unsigned kIpaBits = 40, kRootOrder = 1;
+    static constexpr std::uint64_t kIpaSize = 1ull << kIpaBits;
+
+    bool init(Env& env, std::uint64_t vmid) {
+        env_ = &env;
+        root_ = env.alloc_tables(kRootOrder);
+        if (root_ == nullptr) return false;
+        tables_ = 2;
+        vttbr_ = vmid << 48 | env.pa(root_).v;
+        return true;
+    }
+    void destroy() {
+        if (root_ == nullptr) return;
+        env_->flush_all(vttbr_);  // no vCPU has these tables loaded any more: nothing walks them after this
+        for (unsigned i = 0; i < 1024; ++i)
+            if (pte::is_table(root_[i], 1)) free_subtree(table_at(root_[i]), 2);
+        env_->free_tables(root_, kRootOrder);
+        root_ = nullptr;
+        tables_ = 0;
+    }
+
+    std::uint64_t vttbr() const { return vttbr_; }
+    std::uint64_t table_pages() const { return tables_; }
+
+    // Maps [ipa, ipa + size) to pa on, page aligned, nothing mapped there yet (else Overlap). On NoMemory what was
+    // mapped by this call is unmapped again.
+    MapStatus map(Ipa ipa, Pa pa, std::uint64_t size, std::uint64_t attributes) {
+        std::uint64_t done = 0;
+        while (done < size) {
+            const Ipa at = ipa + done;
+            unsigned level = 1;
+            while (level < 3 && (!at.aligned(pte::span(level)) || !(pa + done).aligned(pte::span(level)) ||
+                                 size - done < pte::span(level)))
+                ++level;
+            MapStatus status;
+            std::uint64_t* slot = descend(at, level, status);
+            if (slot != nullptr && *slot != 0) status = MapStatus::Overlap;
+            if (status != MapStatus::Ok) {
+                unmap(ipa, done);
+                return status;
+            }
+            env_->store(slot, (pa + done).v | attributes | pte::AF | pte::leaf_bits(level));
+            done += pte::span(level);
+        }
+        return MapStatus::Ok;
+    }
+
+    // Page aligned. Blocks that straddle an end are split first; false if that needs memory there isn't.
+    bool unmap(Ipa ipa, std::uint64_t size) {
+        const Ipa end = ipa + size;
+        for (Ipa at = ipa; at < end;) {
+            unsigned level;
+            std::uint64_t* slot = walk(at, level);
+            const Ipa next = at.floor(pte::span(level)) + pte::span(level);
+            if (*slot == 0) {
+                at = next;
+            } else if (level < 3 && (!at.aligned(pte::span(level)) || end < next)) {
+                if (!split(slot, level, at)) return false;
+            } else {
+                env_->store(slot, 0);
+                at = next;
+            }
+        }
+        env_->flush_all(vttbr_);
+        return true;
+    }
+
+    // The leaf entry for an IPA, 0 if none; `level` is where it was found.
+    std::uint64_t lookup(Ipa ipa, unsigned& level) const {
+        if (ipa.v >= kIpaSize) return level = 1, 0;
+        const std::uint64_t e = *const_cast<BasicStage2*>(this)->walk(ipa, level);
+        return pte::is_leaf(e, level) ? e : 0;
+    }
+
+    // --- dirty log, over RAM mapped in 2 MiB chunks ------------------------------------------------------------
+    // Splits the chunks of [ipa, ipa + size) into pages and takes their write permission. False (and unchanged but
+    // for chunks already split) if memory for the tables lacks.
+    bool arm(Ipa ipa, std::uint64_t size, bool hardware) {
+        for (Ipa at = ipa; at < ipa + size; at = at + kChunk) {
+            unsigned level;
+            std::uint64_t* slot = walk(at, level);
+            if (level == 2 && pte::is_leaf(*slot, 2) && !split(slot, 2, at)) return false;
+        }
+        for_each_table(ipa, size, [&](std::uint64_t* parent, std::uint64_t* table, Ipa) {
+            env_->fetch_clear(parent, s2::Touched);
+            for (unsigned i = 0; i < 512; ++i) {
+                if (!pte::is_leaf(table[i], 3) || (table[i] & s2::Writable) == 0) continue;
+                if (hardware) env_->fetch_set(&table[i], s2::DBM);
+                env_->fetch_clear(&table[i], s2::W);
+            }
+        });
+        env_->flush_all(vttbr_);
+        return true;
+    }
+
+    // Gives write permission back and joins chunks to blocks again.
+    void disarm(Ipa ipa, std::uint64_t size) {
+        for_each_table(ipa, size, [&](std::uint64_t* parent, std::uint64_t* table, Ipa at) {
+            for (unsigned i = 0; i < 512; ++i) {
+                if (!pte::is_leaf(table[i], 3) || (table[i] & s2::Writable) == 0) continue;
+                env_->fetch_set(&table[i], s2::W);
+                env_->fetch_clear(&table[i], s2::DBM);
+            }
+            join(parent, table, at);
+        });
+        env_->flush_all(vttbr_);
+    }
+
+    // Moves the pages written since the last arm or harvest into sink(word, bits) (word 0 = the first 64 pages from
+    // `ipa`, which is chunk aligned) and re-arms them; the TLBs no longer hold write permission when it returns.
+    // `all`: look at every page (hardware leaves no hint); else only below tables the fault handler touched.
+    template <class Sink>
+    std::uint64_t harvest(Ipa ipa, std::uint64_t size, bool all, Sink&& sink) {
+        std::uint64_t count = 0;
+        for_each_table(ipa, size, [&](std::uint64_t* parent, std::uint64_t* table, Ipa at) {
+            if ((env_->fetch_clear(parent, s2::Touched) & s2::Touched) == 0 && !all) return;
+            for (unsigned w = 0; w < 8; ++w) {
+                std::uint64_t bits = 0;
+                for (unsigned i = 0; i < 64; ++i) {
+                    std::uint64_t* slot = &table[w * 64 + i];
+                    const std::uint64_t e = __atomic_load_n(slot, __ATOMIC_RELAXED);
+                    if ((e & (s2::W | s2::Writable | pte::Valid)) != (s2::W | s2::Writable | pte::Valid)) continue;
+                    env_->fetch_clear(slot, s2::W);
+                    bits |= 1ull << i;
+                    ++count;
+                }
+                if (bits == 0) continue;
+                sink((at - ipa) / kPage / 64 + w, bits);
+            }
+        });
+        if (count != 0) env_->flush_all(vttbr_);
+        return count;
+    }
+
+    // A write met a page without write permission. Resolved: permission given. Stale: it was there already, this
+    // pCPU's TLB held the old entry, which is dropped now. Either way the access is to be retried.
+    WriteFault write_fault(Ipa ipa) {
+        if (ipa.v >= kIpaSize) return WriteFault::NotWritable;
+        unsigned level;
+        std::uint64_t* slot = walk(ipa, level);
+        if (!pte::is_leaf(*slot, level)) return *slot == 0 ? WriteFault::NotWritable : WriteFault::Stale;
+        if ((*slot & s2::Writable) == 0) return WriteFault::NotWritable;
+        if ((env_->fetch_set(slot, s2::W) & s2::W) != 0) {
+            env_->flush_page_local(vttbr_, ipa);
+            return WriteFault::Stale;
+        }
+        if (level == 3) env_->fetch_set(parent_of(ipa), s2::Touched);
+        return WriteFault::Resolved;
+    }
+
+  private:
+    std::uint64_t* table_at(std::uint64_t entry) { return env_->table(Pa(entry & pte::kAddress)); }
+    static unsigned index(Ipa ipa, unsigned level) {
+        return static_cast<unsigned>(ipa.v >> pte::shift(level)) & (level == 1 ? 1023 : 511);
+    }
+
+    // The deepest entry that exists for an IPA: a leaf or an empty slot.
+    std::uint64_t* walk(Ipa ipa, unsigned& level) {
+        std::uint64_t* slot = &root_[index(ipa, 1)];
+        for (level = 1; pte::is_table(*slot, level);) slot = &table_at(*slot)[index(ipa, ++level)];
+        return slot;
+    }
+    std::uint64_t* parent_of(Ipa ipa) { return &table_at(root_[index(ipa, 1)])[index(ipa, 2)]; }
+
+    // The slot for an IPA at `level`, making tables on the way; a block in the way is an Overlap.
+    std::uint64_t* descend(Ipa ipa, unsigned level, MapStatus& status) {
+        std::uint64_t* slot = &root_[index(ipa, 1)];
+        status = MapStatus::Ok;
+        for (unsigned l = 1; l < level; ++l) {
+            if (pte::is_leaf(*slot, l)) return status = MapStatus::Overlap, nullptr;
+            if (*slot == 0) {
+                std::uint64_t* t = new_table();
+                if (t == nullptr) return status = MapStatus::NoMemory, nullptr;
+                env_->store(slot, env_->pa(t).v | pte::Valid | pte::Table);
+            }
+            slot = &table_at(*slot)[index(ipa, l + 1)];
+        }
+        return slot;
+    }
+
+    // Replaces a block by a table of the next level with the same attributes. Break-before-make (D8.14.1): the old
+    // entry goes and is flushed before the new one comes; a vCPU that meets the gap faults and retries under the lock.
+    bool split(std::uint64_t* slot, unsigned level, Ipa at) {
+        std::uint64_t* t = new_table();
+        if (t == nullptr) return false;
+        const std::uint64_t e = *slot, step = pte::span(level + 1);
+        for (unsigned i = 0; i < 512; ++i)
+            env_->store(&t[i], ((e & pte::kAddress) + i * step) | (e & s2::kAttributes) | pte::leaf_bits(level + 1));
+        env_->store(slot, 0);
+        env_->flush_page(vttbr_, at);
+        env_->store(slot, env_->pa(t).v | pte::Valid | pte::Table);
+        return true;
+    }
+
+    void join(std::uint64_t* parent, std::uint64_t* table, Ipa at) {
+        const std::uint64_t first = table[0];
+        if (!pte::is_leaf(first, 3) || ((first & pte::kAddress) & (kChunk - 1)) != 0) return;
+        for (unsigned i = 1; i < 512; ++i)
+            if (table[i] != first + i * kPage) return;
+        env_->store(parent, 0);
+        env_->flush_page(vttbr_, at);
+        env_->store(parent, (first & pte::kAddress) | (first & s2::kAttributes) | pte::leaf_bits(2));
+        env_->free_tables(table, 0);
+        --tables_;
+    }
+
+    template <class F>
+    void for_each_table(Ipa ipa, std::uint64_t size, F&& f) {
+        for (Ipa at = ipa; at < ipa + size; at = at + kChunk) {
+            const std::uint64_t top = root_[index(at, 1)];
+            if (!pte::is_table(top, 1)) continue;
+            std::uint64_t* parent = &table_at(top)[index(at, 2)];
+            if (pte::is_table(*parent, 2)) f(parent, table_at(*parent), at);
+        }
+    }
+
+    std::uint64_t* new_table() {
+        std::uint64_t* t = env_->alloc_tables(0);
+        if (t != nullptr) ++tables_;
+        return t;
+    }
+    void free_subtree(std::uint64_t* table, unsigned level) {
+        for (unsigned i = 0; i < 512 && level < 3; ++i)
+            if (pte::is_table(table[i], level)) free_subtree(table_at(table[i]), level + 1);
+        env_->free_tables(table, 0);
+    }
+
+    Env* env_ = nullptr;
+    std::uint64_t* root_ = nullptr;
+    std::uint64_t vttbr_ = 0, tables_ = 0;
+};
+
+}  // namespace proa::hv
