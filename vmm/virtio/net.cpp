@@ -1,0 +1,144 @@
+#include "vmm/virtio/net.hpp"
+
+#include <cstring>
+
+namespace proa::vmm {
+namespace {
+
+constexpr unsigned kMac = 5, kStatus = 16, kMrgRxbuf = 15, kEventIdx = 29;
+constexpr unsigned kRx = 0, kTx = 1;
+constexpr std::size_t kHeader = 12;  // virtio_net_hdr_v1 (5.1.6)
+constexpr std::uint16_t kLinkUp = 1;
+
+std::size_t gather(const std::vector<Segment>& from, std::span<std::uint8_t> to) {
+    std::size_t n = 0;
+    for (const auto& s : from) {
+        if (s.bytes.size() > to.size() - n) return 0;
+        std::memcpy(to.data() + n, s.bytes.data(), s.bytes.size());
+        n += s.bytes.size();
+    }
+    return n;
+}
+
+}  // namespace
+
+std::uint64_t NetBackend::features() const {
+    return 1ull << kMac | 1ull << kStatus | 1ull << kMrgRxbuf | port_->offloads();
+}
+
+std::uint64_t NetBackend::negotiated_offloads() const {
+    std::uint64_t v = 0;
+    for (unsigned b = 0; b < 24; ++b)
+        if ((port_->offloads() >> b & 1) != 0 && host().feature(b)) v |= 1ull << b;
+    return v;
+}
+
+std::uint8_t NetBackend::config(unsigned offset) const {
+    if (offset < 6) return mac_[offset];
+    return offset == 6 ? kLinkUp : std::uint8_t{0};
+}
+
+void NetBackend::notified(unsigned queue) {
+    if (parked_) return;
+    if (queue == kTx) return transmit();
+    if (queue == kRx) {
+        port_->want_input(true);
+        input();
+    }
+}
+
+void NetBackend::transmit() {
+    SplitQueue& q = host().queue(kTx);
+    GuestMemory& m = host().memory();
+    std::vector<std::uint8_t> out(frame_.size());
+    do {
+        Chain c;
+        SplitQueue::Pop p;
+        while ((p = q.pop(m, c)) == SplitQueue::Pop::Got) {
+            const std::size_t n = gather(c.readable, out);
+            if (n > kHeader) port_->send({out.data(), n});
+            q.push(m, c.head, 0);
+        }
+        if (p == SplitQueue::Pop::Broken) return host().broken("bad transmit chain");
+    } while (q.enable_notify(m, host().feature(kEventIdx)));
+    host().used(kTx);
+}
+
+// One frame may take several buffers (MRG_RXBUF): they are all popped before any is used, so that a frame for which
+// there are too few waits whole in frame_. Without the feature, one buffer must do.
+void NetBackend::input() {
+    if (parked_) return;
+    SplitQueue& q = host().queue(kRx);
+    GuestMemory& m = host().memory();
+    if (!q.ready) return;
+    bool any = false;
+    for (;;) {
+        if (held_ == 0 && (held_ = port_->receive(frame_)) == 0) break;
+        if (!q.has_work(m) && !q.enable_notify(m, host().feature(kEventIdx))) {
+            port_->want_input(false);
+            break;
+        }
+        std::size_t done = 0;
+        std::uint16_t buffers = 0;
+        std::uint64_t count_at = 0;
+        std::vector<std::pair<std::uint16_t, std::uint32_t>> used;
+        while (done < held_) {
+            Chain c;
+            const SplitQueue::Pop p = q.pop(m, c);
+            if (p == SplitQueue::Pop::Broken) return host().broken("bad receive chain");
+            if (p == SplitQueue::Pop::Empty) break;  // the rest is dropped: the driver gave too little
+            std::uint32_t put = 0;
+            for (auto& s : c.writable) {
+                const std::size_t n = std::min(s.bytes.size(), held_ - done);
+                if (n == 0) break;
+                std::memcpy(s.bytes.data(), frame_.data() + done, n);
+                m.mark_dirty(s.gpa, n);
+                if (buffers == 0 && put <= 10 && put + n >= kHeader) count_at = s.gpa + 10 - put;
+                done += n;
+                put += static_cast<std::uint32_t>(n);
+            }
+            used.emplace_back(c.head, put);
+            ++buffers;
+            if (!host().feature(kMrgRxbuf)) break;
+        }
+        held_ = 0;
+        if (count_at != 0)
+            if (auto s = m.slice(count_at, 2)) std::memcpy(s->data(), &buffers, 2);
+        for (const auto& [head, n] : used) q.push(m, head, n);
+        any = true;
+    }
+    if (any) host().used(kRx);
+}
+
+void NetBackend::reset() {
+    held_ = 0;
+    port_->want_input(true);
+}
+
+void NetBackend::quiesce() {
+    parked_ = true;
+    port_->want_input(false);
+}
+
+void NetBackend::resume() {
+    parked_ = false;
+    port_->want_input(true);
+    if (!loaded_) return;
+    loaded_ = false;
+    port_->set_offloads(negotiated_offloads());
+    announce();
+}
+
+void NetBackend::announce() {
+    std::uint8_t f[kHeader + 60] = {};
+    std::uint8_t* e = f + kHeader;
+    std::memset(e, 0xff, 6);
+    std::memcpy(e + 6, mac_.data(), 6);
+    const std::uint8_t rarp[] = {0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3};  // reverse request, Ethernet, IPv4
+    std::memcpy(e + 12, rarp, sizeof(rarp));
+    std::memcpy(e + 22, mac_.data(), 6);
+    std::memcpy(e + 32, mac_.data(), 6);
+    port_->send(f);
+}
+
+}  // namespace proa::vmm

@@ -1,0 +1,54 @@
+// virtio-net (virtio 1.2, 5.1) between the guest and a packet backend (a tap). The backend's frames carry the 12-byte
+// virtio_net_hdr on both sides, so offloads pass through. What the guest sends goes through OutputGate, where Remus
+// holds it until the checkpoint that covers it is acknowledged.
+#pragma once
+#include <array>
+#include <functional>
+
+#include "vmm/virtio/mmio.hpp"
+
+namespace proa::vmm {
+
+using MacAddress = std::array<std::uint8_t, 6>;
+
+class NetPort {
+  public:
+    virtual ~NetPort() = default;
+    virtual void send(std::span<const std::uint8_t> frame) = 0;        // virtio_net_hdr + packet
+    virtual std::size_t receive(std::span<std::uint8_t> frame) = 0;    // 0: nothing there now
+    virtual void want_input(bool on) = 0;                              // back-pressure: stop or go on polling
+    virtual std::uint64_t offloads() const = 0;                        // feature bits it can honour
+    virtual void set_offloads(std::uint64_t negotiated) = 0;
+};
+
+class NetBackend final : public VirtioBackend {
+  public:
+    NetBackend(std::unique_ptr<NetPort> port, MacAddress mac) : port_(std::move(port)), mac_(mac) {}
+    std::uint32_t id() const override { return 1; }
+    const char* type() const override { return "net"; }
+    unsigned queues() const override { return 2; }
+    std::uint64_t features() const override;
+    void notified(unsigned queue) override;
+    void activated() override { port_->set_offloads(negotiated_offloads()); }
+    void reset() override;
+    std::uint8_t config(unsigned offset) const override;
+    void quiesce() override;
+    void resume() override;
+    bool load(BlobReader&) override { return loaded_ = true; }
+
+    void input();  // the port has frames
+    NetPort& port() { return *port_; }
+
+  private:
+    std::uint64_t negotiated_offloads() const;
+    void transmit();
+    void announce();  // RARP as if sent by the guest: switches learn where it is now (RFC 903)
+
+    std::unique_ptr<NetPort> port_;
+    MacAddress mac_;
+    std::vector<std::uint8_t> frame_ = std::vector<std::uint8_t>(12 + 65550);
+    std::size_t held_ = 0;  // bytes of frame_ that wait for a receive buffer
+    bool parked_ = false, loaded_ = false;
+};
+
+}  // namespace proa::vmm
