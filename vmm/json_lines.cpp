@@ -1,0 +1,249 @@
+#include "vmm/json_lines.hpp"
+
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <boost/asio/read_until.hpp>
+#include <boost/asio/streambuf.hpp>
+#include <boost/asio/write.hpp>
+#include <cerrno>
+#include <cstring>
+#include <deque>
+#include <istream>
+
+namespace proa::vmm {
+namespace {
+
+namespace asio = boost::asio;
+using Socket = asio::local::stream_protocol::socket;
+constexpr std::size_t kLongestLine = 1 << 20;
+
+}  // namespace
+
+// One client connection: requests are read one after the other, answers are queued.
+class Session : public std::enable_shared_from_this<Session> {
+  public:
+    Session(Socket s, const CommandRegistry& r) : socket_(std::move(s)), buffer_(kLongestLine), registry_(r) {}
+    void read();
+    void send(const Json& j) {
+        if (closed_) return;
+        out_.push_back(j.dump() + "\n");
+        if (out_.size() == 1) write();
+    }
+    void close() {
+        closed_ = true;
+        boost::system::error_code e;
+        socket_.close(e);
+        for (auto& f : std::exchange(gone_, {})) f();
+    }
+
+    Socket socket_;
+    std::vector<std::function<void()>> gone_;
+    std::function<void(Socket)> take_;
+
+  private:
+    void write() {
+        asio::async_write(socket_, asio::buffer(out_.front()), [self = shared_from_this()](auto e, std::size_t) {
+            self->out_.pop_front();
+            if (e) return;
+            if (!self->out_.empty()) return self->write();
+            if (self->take_) std::exchange(self->take_, {})(std::move(self->socket_));
+        });
+    }
+    asio::streambuf buffer_;
+    const CommandRegistry& registry_;
+    std::deque<std::string> out_;
+    bool closed_ = false;
+};
+
+struct Reply::State {
+    std::shared_ptr<Session> session;
+    Json id;
+    bool answered = false;
+    void finish(Json j) {
+        if (std::exchange(answered, true)) return;
+        j["id"] = id;
+        session->gone_.clear();
+        session->send(j);
+        if (!session->take_) session->read();
+    }
+    ~State() {
+        if (!answered) finish({{"ok", false}, {"error", {{"code", "failed"}, {"what", "the command ended without an answer"}, {"remedy", ""}}}});
+    }
+};
+
+void Session::read() {
+    asio::async_read_until(socket_, buffer_, '\n', [self = shared_from_this()](auto e, std::size_t) {
+        if (e) return self->close();
+        std::istream in(&self->buffer_);
+        std::string line;
+        std::getline(in, line);
+        const Json j = Json::parse(line, nullptr, false);
+        auto state = std::make_shared<Reply::State>();
+        state->session = self;
+        state->id = j.is_object() ? j.value("id", Json(nullptr)) : Json(nullptr);
+        const Reply reply(state);
+        if (!j.is_object() || !j.contains("cmd") || !j["cmd"].is_string())
+            return reply.fail("invalid", {"a request must be a JSON object with \"cmd\"", ""});
+        const Json args = j.value("args", Json::object());
+        if (!args.is_object()) return reply.fail("invalid", {"\"args\" must be an object", ""});
+        // Watches for the client's end while the command runs, without reading what it may send later.
+        self->socket_.async_wait(Socket::wait_read, [self, weak = std::weak_ptr(state)](auto) {
+            char c;
+            if (auto s = weak.lock(); s && !s->answered && ::recv(self->socket_.native_handle(), &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+                self->close();
+        });
+        try {
+            self->registry_.run(j["cmd"], args, reply);
+        } catch (const std::exception& ex) {  // a wrong JSON type among the arguments
+            reply.fail("invalid", {std::string("bad arguments: ") + ex.what(), ""});
+        }
+    });
+}
+
+void Reply::ok(Json result) const { state_->finish({{"ok", true}, {"result", std::move(result)}}); }
+void Reply::fail(const std::string& code, const Error& e) const {
+    state_->finish({{"ok", false}, {"error", {{"code", code}, {"what", e.what}, {"remedy", e.remedy}}}});
+}
+void Reply::progress(Json p) const {
+    if (!state_->answered) state_->session->send({{"id", state_->id}, {"progress", std::move(p)}});
+}
+void Reply::on_disconnect(std::function<void()> f) const { state_->session->gone_.push_back(std::move(f)); }
+void Reply::upgrade(Json result, std::function<void(Socket)> take) const {
+    state_->session->take_ = std::move(take);
+    ok(std::move(result));
+}
+
+void CommandRegistry::run(const std::string& name, const Json& args, Reply reply) const {
+    const auto i = handlers_.find(name);
+    if (i == handlers_.end()) return reply.fail("invalid", {"unknown command " + name, ""});
+    i->second(args, std::move(reply));
+}
+
+Result<std::unique_ptr<CommandServer>> CommandServer::listen(asio::io_context& io, const std::string& path,
+                                                             const CommandRegistry& registry) {
+    ::unlink(path.c_str());
+    try {
+        std::unique_ptr<CommandServer> s(new CommandServer(io, path, registry));
+        s->accept();
+        return s;
+    } catch (const boost::system::system_error& e) {
+        return fail("cannot listen on " + path + ": " + e.what(), "is the directory there and writable?");
+    }
+}
+
+CommandServer::CommandServer(asio::io_context& io, const std::string& path, const CommandRegistry& registry)
+    : acceptor_(io, asio::local::stream_protocol::endpoint(path)), path_(path), registry_(registry) {
+    ::chmod(path.c_str(), 0600);
+}
+
+CommandServer::~CommandServer() { ::unlink(path_.c_str()); }
+
+void CommandServer::accept() {
+    acceptor_.async_accept([this](auto e, Socket s) {
+        if (e == asio::error::operation_aborted) return;
+        if (!e) std::make_shared<Session>(std::move(s), registry_)->read();
+        accept();
+    });
+}
+
+namespace {
+
+tl::expected<Json, CallError> parse_answer(const Json& j) {
+    if (j.value("ok", false)) return j.value("result", Json::object());
+    const Json e = j.value("error", Json::object());
+    return tl::unexpected(CallError{e.value("code", "failed"), {e.value("what", "no reason given"), e.value("remedy", "")}});
+}
+
+}  // namespace
+
+tl::expected<Json, CallError> call(const std::string& path, const std::string& command, const Json& args,
+                                   const std::function<void(const Json&)>& progress, int* keep_fd) {
+    const auto refuse = [](std::string what, std::string remedy) {
+        return tl::unexpected(CallError{"failed", {std::move(what), std::move(remedy)}});
+    };
+    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_un a{};
+    a.sun_family = AF_UNIX;
+    std::strncpy(a.sun_path, path.c_str(), sizeof(a.sun_path) - 1);
+    if (::connect(fd, reinterpret_cast<const sockaddr*>(&a), sizeof(a)) != 0) {
+        auto e = refuse("cannot reach " + path + ": " + std::strerror(errno), "is proad running?");
+        ::close(fd);
+        return e;
+    }
+    std::string out = Json{{"id", 1}, {"cmd", command}, {"args", args}}.dump() + "\n", line;
+    tl::expected<Json, CallError> result = refuse("the connection was closed before an answer", "");
+    if (::send(fd, out.data(), out.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(out.size())) {
+        char c;
+        while (::recv(fd, &c, 1, 0) == 1) {  // byte by byte: what follows an upgrade's answer is not ours
+            if (c != '\n') {
+                line += c;
+                continue;
+            }
+            const Json j = Json::parse(line, nullptr, false);
+            line.clear();
+            if (!j.is_object()) break;
+            if (j.contains("progress")) {
+                if (progress) progress(j["progress"]);
+                continue;
+            }
+            result = parse_answer(j);
+            break;
+        }
+    }
+    if (keep_fd != nullptr && result)
+        *keep_fd = fd;
+    else
+        ::close(fd);
+    return result;
+}
+
+namespace {
+
+struct AsyncCall : std::enable_shared_from_this<AsyncCall> {
+    explicit AsyncCall(asio::io_context& io) : socket(io), buffer(kLongestLine) {}
+    Socket socket;
+    asio::streambuf buffer;
+    std::string out;
+    std::function<void(const Json&)> progress;
+    std::function<void(tl::expected<Json, CallError>)> done;
+    void finish(tl::expected<Json, CallError> r) {
+        if (done) std::exchange(done, {})(std::move(r));
+    }
+    void broken(const std::string& what) { finish(tl::unexpected(CallError{"failed", {what, ""}})); }
+    void read() {
+        asio::async_read_until(socket, buffer, '\n', [self = shared_from_this()](auto e, std::size_t) {
+            if (e) return self->broken("the connection was closed before an answer");
+            std::istream in(&self->buffer);
+            std::string line;
+            std::getline(in, line);
+            const Json j = Json::parse(line, nullptr, false);
+            if (!j.is_object()) return self->broken("malformed answer");
+            if (!j.contains("progress")) return self->finish(parse_answer(j));
+            if (self->progress) self->progress(j["progress"]);
+            self->read();
+        });
+    }
+};
+
+}  // namespace
+
+void async_call(asio::io_context& io, const std::string& path, const std::string& command, const Json& args,
+                std::function<void(const Json&)> progress, std::function<void(tl::expected<Json, CallError>)> done) {
+    auto c = std::make_shared<AsyncCall>(io);
+    c->progress = std::move(progress);
+    c->done = std::move(done);
+    c->out = Json{{"id", 1}, {"cmd", command}, {"args", args}}.dump() + "\n";
+    c->socket.async_connect(asio::local::stream_protocol::endpoint(path), [c, path](auto e) {
+        if (e) return c->broken("cannot reach " + path + ": " + e.message());
+        asio::async_write(c->socket, asio::buffer(c->out), [c](auto error, std::size_t) {
+            if (error) return c->broken("the connection was closed before an answer");
+            c->read();
+        });
+    });
+}
+
+}  // namespace proa::vmm

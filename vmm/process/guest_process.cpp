@@ -1,0 +1,241 @@
+#include "vmm/process/guest_process.hpp"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "vmm/process/mac.hpp"
+#include "vmm/virtio/block.hpp"
+
+namespace proa::vmm {
+
+const char* name_of(GuestState s) {
+    static const char* const names[] = {"created", "running", "paused", "migrating", "incoming", "stopped", "crashed"};
+    return names[static_cast<unsigned>(s)];
+}
+
+Result<std::unique_ptr<GuestProcess>> GuestProcess::create(boost::asio::io_context& io, GuestConfig config,
+                                                           GuestOptions options) {
+    std::unique_ptr<GuestProcess> p(new GuestProcess(io, std::move(config), std::move(options)));
+    if (auto r = p->build(); !r) return tl::unexpected(r.error());
+    p->register_commands();
+    p->wait_for_events();
+    return p;
+}
+
+GuestProcess::GuestProcess(boost::asio::io_context& io, GuestConfig config, GuestOptions options)
+    : io_(io), config_(std::move(config)), options_(std::move(options)),
+      console_([this](std::span<const std::uint8_t> b) {
+          if (hvc_ != nullptr && hvc_->active())
+              hvc_->input(b);
+          else
+              uart_->input(b);
+      }),
+      events_(io) {}
+
+GuestProcess::~GuestProcess() {
+    if (events_.is_open()) events_.release();  // the machine's
+    for (Device* d : devices_) d->quiesce();
+    machine_.reset();
+    if (log_fd_ >= 0) ::close(log_fd_);
+}
+
+Result<void> GuestProcess::build() {
+    const std::uint64_t ram = config_.memory_mib << 20, all = ram + HugeMemory::kChunk;
+    int fd = options_.memfd;
+    if (fd < 0) {
+        auto made = create_huge_memfd(config_.name, all);
+        if (!made) return tl::unexpected(made.error());
+        fd = *made;
+    }
+    auto huge = HugeMemory::map(fd, all);
+    if (!huge) return tl::unexpected(huge.error());
+    huge_ = std::move(*huge);
+    memory_ = std::make_unique<GuestMemory>(huge_->bytes().first(ram));
+    if (!options_.log_file.empty())
+        log_fd_ = ::open(options_.log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+
+    MachineConfig mc;
+    mc.name = config_.name;
+    mc.vcpus = config_.vcpus;
+    mc.weight = config_.weight;
+    mc.memory = memory_.get();
+    mc.policy = options_.policy;
+    auto m = HvMachine::create(options_.slot, *huge_, mc);
+    if (!m) return tl::unexpected(m.error());
+    machine_ = std::move(*m);
+    if (config_.pcpus != ~0ull)
+        for (unsigned v = 0; v < config_.vcpus; ++v)
+            if (auto r = machine_->set_affinity(v, config_.pcpus); !r) return r;
+
+    const auto out = [this](std::span<const std::uint8_t> b) {
+        console_.output(b);
+        if (log_fd_ >= 0) (void)!::write(log_fd_, b.data(), b.size());
+    };
+    auto uart = std::make_unique<Pl011>(out, [this, last = false](bool level) mutable {
+        if (level != last) machine_->set_irq(abi::kUartIntid, last = level);
+    });
+    uart_ = uart.get();
+    bus_.add(abi::kUartBase, abi::kUartSize, *uart);
+    devices_.push_back(uart.get());
+    owned_.push_back(std::move(uart));
+    auto rtc = std::make_unique<Pl031>();
+    bus_.add(abi::kRtcBase, abi::kRtcSize, *rtc);
+    devices_.push_back(rtc.get());
+    owned_.push_back(std::move(rtc));
+
+    unsigned slot = 0;
+    const Post post = [this](std::function<void()> f) { io_.post(std::move(f)); };
+    for (const auto& d : config_.disks) {
+        auto b = BlockBackend::open(d.path, d.read_only, post);
+        if (!b) return tl::unexpected(b.error());
+        if (auto r = add_virtio(slot++, std::move(*b)); !r) return r;
+    }
+    for (std::size_t i = 0; i < config_.vifs.size(); ++i) {
+        const auto& v = config_.vifs[i];
+        auto tap = TapPort::open(io_, v.name.empty() ? "vif" + std::to_string(options_.slot) + "." + std::to_string(i) : v.name, v.bridge);
+        if (!tap) return tl::unexpected(tap.error());
+        TapPort* port = tap->get();
+        auto net = std::make_unique<NetBackend>(std::move(*tap), mac_for(config_.name, i, v.mac));
+        NetBackend* backend = net.get();
+        if (auto r = add_virtio(slot++, std::move(net)); !r) return r;
+        port->on_input([backend] { backend->input(); });
+    }
+    auto hvc = std::make_unique<ConsoleBackend>(out);
+    hvc_ = hvc.get();
+    if (auto r = add_virtio(slot++, std::move(hvc)); !r) return r;
+    if (auto r = add_virtio(slot++, std::make_unique<RngBackend>()); !r) return r;
+    if (options_.incoming) state_ = GuestState::Incoming;
+    return {};
+}
+
+Result<void> GuestProcess::add_virtio(unsigned slot, std::unique_ptr<VirtioBackend> backend) {
+    if (slot >= abi::kVirtioSlots) return fail("too many devices: there are 32 virtio slots");
+    const std::uint64_t base = abi::kVirtioBase + slot * abi::kVirtioStride;
+    auto d = std::make_unique<VirtioMmio>(slot, *memory_, std::move(backend),
+                                          [this, slot](std::uint32_t bits) { machine_->set_latch(slot, bits); });
+    if (auto r = machine_->define_notify(base + 0x50, slot); !r) return r;
+    if (auto r = machine_->define_latch(slot, base + 0x60, abi::kVirtioIntid0 + slot); !r) return r;
+    bus_.add(base, abi::kVirtioStride, *d);
+    virtio_.push_back(d.get());
+    devices_.push_back(d.get());
+    owned_.push_back(std::move(d));
+    return {};
+}
+
+Result<void> GuestProcess::boot() {
+    BootRequest b;
+    b.kernel = config_.kernel;
+    b.ramdisk = config_.ramdisk;
+    b.command_line = config_.extra;
+    b.vcpus = config_.vcpus;
+    for (const VirtioMmio* v : virtio_) b.virtio_slots.push_back(v->slot());
+    auto plan = load_guest(*memory_, b);
+    if (!plan) return tl::unexpected(plan.error());
+    auto s = machine_->save();
+    if (!s) return tl::unexpected(s.error());
+    abi::VcpuState& v = s->vcpus[0];
+    v.power = abi::PowerState::On;
+    v.pc = plan->entry;
+    v.x[0] = plan->tree;
+    return machine_->load(*s);
+}
+
+Result<void> GuestProcess::start() {
+    if (auto r = boot(); !r) return r;
+    if (options_.start_paused) {
+        state_ = GuestState::Paused;
+        return {};
+    }
+    auto r = machine_->run();
+    if (r) state_ = GuestState::Running;
+    return r;
+}
+
+Result<void> GuestProcess::pause() {
+    auto r = machine_->pause();
+    if (r) state_ = GuestState::Paused;
+    return r;
+}
+
+Result<void> GuestProcess::unpause() {
+    auto r = machine_->run();
+    if (r) state_ = GuestState::Running;
+    return r;
+}
+
+Result<void> GuestProcess::reboot() {
+    if (auto r = machine_->pause(); !r) return r;
+    for (Device* d : devices_) d->reset();
+    if (auto r = machine_->reset(); !r) return r;
+    spdlog::info("{}: rebooting", config_.name);
+    if (auto r = boot(); !r) return r;
+    return unpause();
+}
+
+Result<void> GuestProcess::freeze() {
+    if (auto r = machine_->pause(); !r) return r;
+    machine_->dispatch(*this);  // exits and notifies from before the pause
+    for (Device* d : devices_) d->quiesce();
+    return {};
+}
+
+Result<void> GuestProcess::thaw() {
+    for (Device* d : devices_) d->resume();
+    return unpause();
+}
+
+Result<void> GuestProcess::start_incoming() {
+    if (auto r = machine_->run(); !r) return r;
+    for (Device* d : devices_) d->resume();
+    state_ = GuestState::Running;
+    return {};
+}
+
+void GuestProcess::shut_down(int code) {
+    exit_code_ = code;
+    if (ended_) std::exchange(ended_, {})();
+    io_.stop();
+}
+
+void GuestProcess::wait_for_events() {
+    events_.assign(machine_->event_fd());
+    const auto loop = [this](auto&& self) -> void {
+        events_.async_wait(boost::asio::posix::stream_descriptor::wait_read, [this, self](const boost::system::error_code& e) {
+            if (e) return;
+            machine_->dispatch(*this);
+            self(self);
+        });
+    };
+    loop(loop);
+}
+
+std::uint64_t GuestProcess::mmio_read(std::uint64_t gpa, unsigned size) { return bus_.read(gpa, size); }
+void GuestProcess::mmio_write(std::uint64_t gpa, unsigned size, std::uint64_t value) { bus_.write(gpa, size, value); }
+void GuestProcess::notified(unsigned device, std::uint64_t queues) {
+    if (device < virtio_.size()) virtio_[device]->notified(queues);
+}
+
+void GuestProcess::ended(OnEnd action, const char* what) {
+    spdlog::info("{}: {}", config_.name, what);
+    switch (action) {
+        case OnEnd::Destroy: return shut_down(0);
+        case OnEnd::Preserve: state_ = GuestState::Stopped; return;
+        case OnEnd::Restart:
+            if (auto r = reboot(); !r) {
+                spdlog::error("{}: cannot restart: {}", config_.name, r.error().what);
+                shut_down(1);
+            }
+    }
+}
+void GuestProcess::powered_off() { ended(config_.on_poweroff, "the guest powered off"); }
+void GuestProcess::reset_requested() { ended(config_.on_reboot, "the guest asked for a reboot"); }
+void GuestProcess::crashed(const std::string& why) {
+    spdlog::error("{}: crashed: {}", config_.name, why);
+    state_ = GuestState::Crashed;
+    ended(config_.on_crash, "the guest crashed");
+}
+
+}  // namespace proa::vmm

@@ -1,0 +1,104 @@
+// One running guest: memory, machine, devices, console, lifecycle. Everything happens on one io_context's thread.
+#pragma once
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "vmm/boot/boot.hpp"
+#include "vmm/config/guest_config.hpp"
+#include "vmm/device.hpp"
+#include "vmm/devices/uart.hpp"
+#include "vmm/hv/hv_machine.hpp"
+#include "vmm/json_lines.hpp"
+#include "vmm/process/console_stream.hpp"
+#include "vmm/process/mmio_bus.hpp"
+#include "vmm/virtio/console.hpp"
+#include "vmm/virtio/mmio.hpp"
+#include "vmm/virtio/tap.hpp"
+
+namespace proa::vmm {
+
+enum class GuestState : std::uint8_t { Created, Running, Paused, Migrating, Incoming, Stopped, Crashed };
+const char* name_of(GuestState s);
+
+struct GuestOptions {
+    unsigned slot = 1;
+    int memfd = -1;          // from proad; -1: make one
+    bool incoming = false;   // wait for a migration instead of booting
+    bool start_paused = false;
+    abi::CpuPolicy policy{};  // incoming: what the guest was shown at its source
+    std::string log_file;     // of the guest's console; empty: none
+};
+
+class GuestProcess final : private MachineEvents {
+  public:
+    static Result<std::unique_ptr<GuestProcess>> create(boost::asio::io_context& io, GuestConfig config, GuestOptions options);
+    ~GuestProcess() override;
+
+    boost::asio::io_context& io() { return io_; }
+    const GuestConfig& config() const { return config_; }
+    const GuestOptions& options() const { return options_; }
+    Machine& machine() { return *machine_; }
+    GuestMemory& memory() { return *memory_; }
+    const std::vector<Device*>& devices() const { return devices_; }
+    GuestState state() const { return state_; }
+    CommandRegistry& commands() { return commands_; }
+
+    // Boot the kernel (not incoming). Incoming: run what was loaded.
+    Result<void> start();
+    Result<void> pause();
+    Result<void> unpause();
+    Result<void> reboot();
+    void shut_down(int exit_code);  // ends io.run(); the guest is destroyed with this object
+
+    // --- for migration and replication --------------------------------------------------------------------------
+    // Stops vCPUs, serves what they left behind, quiesces devices: memory, devices and machine agree from here on.
+    Result<void> freeze();
+    // Undoes freeze() at the source: devices and vCPUs go on.
+    Result<void> thaw();
+    Result<void> start_incoming();  // devices resume (and announce), vCPUs run
+    void set_state(GuestState s) { state_ = s; }
+    void when_ended(std::function<void()> f) { ended_ = std::move(f); }  // the guest stopped or left
+    int exit_code() const { return exit_code_; }
+
+  private:
+    GuestProcess(boost::asio::io_context& io, GuestConfig config, GuestOptions options);
+    Result<void> build();
+    Result<void> add_virtio(unsigned slot, std::unique_ptr<VirtioBackend> backend);
+    Result<void> boot();
+    void wait_for_events();
+    void register_commands();
+    void ended(OnEnd action, const char* what);
+    Json info();
+
+    std::uint64_t mmio_read(std::uint64_t gpa, unsigned size) override;
+    void mmio_write(std::uint64_t gpa, unsigned size, std::uint64_t value) override;
+    void notified(unsigned device, std::uint64_t queues) override;
+    void powered_off() override;
+    void reset_requested() override;
+    void crashed(const std::string& why) override;
+
+    boost::asio::io_context& io_;
+    GuestConfig config_;
+    GuestOptions options_;
+    std::unique_ptr<HugeMemory> huge_;
+    std::unique_ptr<GuestMemory> memory_;
+    std::unique_ptr<Machine> machine_;
+    std::vector<std::unique_ptr<Device>> owned_;
+    std::vector<Device*> devices_;
+    std::vector<VirtioMmio*> virtio_;
+    Pl011* uart_ = nullptr;
+    ConsoleBackend* hvc_ = nullptr;
+    MmioBus bus_;
+    ConsoleStream console_;
+    CommandRegistry commands_;
+    boost::asio::posix::stream_descriptor events_;
+    GuestState state_ = GuestState::Created;
+    std::function<void()> ended_;
+    int exit_code_ = 0, log_fd_ = -1;
+};
+
+}  // namespace proa::vmm
