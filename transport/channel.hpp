@@ -1,0 +1,74 @@
+// A connection to a peer host that carries frames: TCP with mutual TLS 1.3, or plain TCP where the caller says so
+// explicitly. Blocking, for use by one sending and one receiving thread at a time; cancel() may come from any thread
+// and makes both return. Deadlines bound every wait, so a dead peer or a cut link ends in an error.
+#pragma once
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "transport/frame.hpp"
+
+namespace proa::transport {
+
+struct Credentials {  // PEM files, as `proa keys init` writes them
+    std::string ca, certificate, key;
+    static Credentials in(const std::string& directory);  // ca.pem, host.pem, host.key
+};
+
+struct ChannelOptions {
+    std::optional<Credentials> tls;  // none: plaintext
+    std::chrono::milliseconds connect_timeout{5000};
+    std::chrono::milliseconds io_timeout{10000};  // no progress for so long: the peer is gone
+};
+
+// A byte stream under a channel; implemented over TCP, TLS and, in tests, memory.
+class ByteStream {
+  public:
+    virtual ~ByteStream() = default;
+    virtual Result<void> read(std::span<std::uint8_t> to) = 0;  // all of it
+    virtual Result<void> write(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b) = 0;
+    virtual void cancel() = 0;
+};
+
+class Channel {
+  public:
+    explicit Channel(std::unique_ptr<ByteStream> s, std::string peer) : stream_(std::move(s)), peer_(std::move(peer)) {}
+
+    Result<void> send(std::uint16_t type, std::span<const std::uint8_t> payload);
+    Result<void> send_compressed(std::uint16_t type, std::span<const std::uint8_t> wire, std::uint32_t raw_length);
+    Result<Frame> receive();
+    void cancel() { stream_->cancel(); }
+
+    const std::string& peer() const { return peer_; }
+    std::uint64_t bytes_sent() const { return sent_; }
+    std::uint64_t bytes_received() const { return received_; }
+
+  private:
+    Result<void> put(const FrameHeader& h, std::span<const std::uint8_t> payload);
+    std::unique_ptr<ByteStream> stream_;
+    std::string peer_;
+    std::uint64_t next_send_ = 0, next_receive_ = 0, sent_ = 0, received_ = 0;
+};
+
+// `host` is a name or address, IPv4 or IPv6. With TLS the peer's certificate must name it.
+Result<std::unique_ptr<Channel>> dial(const std::string& host, std::uint16_t port, const ChannelOptions& options);
+
+// Accepts on a thread of its own; each connection is handed over after its TLS handshake, on a thread of its own.
+class Listener {
+  public:
+    using Handler = std::function<void(std::unique_ptr<Channel>)>;
+    using Refused = std::function<void(const Error&)>;
+    static Result<std::unique_ptr<Listener>> listen(const std::string& address, std::uint16_t port,
+                                                    const ChannelOptions& options, Handler handler, Refused refused = {});
+    ~Listener();  // stops accepting and waits for handlers that are still running
+    std::uint16_t port() const;
+
+  private:
+    struct Impl;
+    explicit Listener(std::unique_ptr<Impl> i);
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace proa::transport
