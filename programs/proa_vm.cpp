@@ -3,17 +3,21 @@
 #include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <fstream>
 #include <iterator>
+#include <thread>
 
+#include "migrate/guest_service.hpp"
+#include "migrate/preflight.hpp"
 #include "vmm/process/guest_process.hpp"
 
 using namespace proa;
 
 int main(int argc, char** argv) {
     CLI::App app("proa-vm: runs one guest");
-    std::string file, directory = "/run/proa/vm";
+    std::string file, directory = "/run/proa/vm", sessions = "/run/proa/sessions", policy;
     std::vector<std::string> overrides;
     vmm::GuestOptions options;
     app.add_option("config", file, "guest configuration (xl.cfg syntax)")->required();
@@ -22,6 +26,8 @@ int main(int argc, char** argv) {
     app.add_option("--memfd", options.memfd, "inherited descriptor of the guest's memory");
     app.add_option("--run-dir", directory, "where the control socket goes");
     app.add_option("--console-log", options.log_file, "append the guest's console output to this file");
+    app.add_option("--sessions", sessions, "where incoming migrations leave their mark");
+    app.add_option("--policy", policy, "incoming: the CPU the guest was shown, from its source");
     app.add_flag("--incoming", options.incoming, "wait for a migration instead of booting");
     app.add_flag("--paused", options.start_paused, "load the guest but don't run it");
     CLI11_PARSE(app, argc, argv);
@@ -36,11 +42,14 @@ int main(int argc, char** argv) {
     if (!config) return die(config.error());
     for (const auto& w : config->warnings) spdlog::warn("{}", w);
 
+    if (!policy.empty() && !migrate::policy_from_hex(policy, options.policy)) return die({"--policy is malformed", ""});
+
     boost::asio::io_context io;
     auto guest = vmm::GuestProcess::create(io, std::move(*config), options);
     if (!guest) return die(guest.error());
     ::mkdir("/run/proa", 0755);
     ::mkdir(directory.c_str(), 0700);
+    auto migration = std::make_unique<migrate::GuestService>(**guest, sessions);
     auto server = vmm::CommandServer::listen(io, directory + "/" + (*guest)->config().name + ".sock", (*guest)->commands());
     if (!server) return die(server.error());
     boost::asio::signal_set signals(io, SIGTERM, SIGINT);
@@ -51,5 +60,14 @@ int main(int argc, char** argv) {
         if (auto r = (*guest)->start(); !r) return die(r.error());
     spdlog::info("{}: {} in slot {}", (*guest)->config().name, vmm::name_of((*guest)->state()), options.slot);
     io.run();
+    // Migration threads may still wait for this one: serve them until they are gone.
+    std::thread end([&] {
+        migration.reset();
+        io.stop();
+    });
+    io.restart();
+    const auto work = boost::asio::make_work_guard(io);
+    io.run();
+    end.join();
     return (*guest)->exit_code();
 }

@@ -1,0 +1,138 @@
+#include "migrate/peer_service.hpp"
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <future>
+#include <thread>
+
+#include "migrate/guest_service.hpp"
+#include "migrate/preflight.hpp"
+#include "migrate/stream.hpp"
+
+namespace proa::migrate {
+namespace {
+
+using vmm::Json;
+using vmm::Reply;
+
+Json refusal(const vmm::Error& e) { return {{"ok", false}, {"what", e.what}, {"remedy", e.remedy}}; }
+
+Json channel_json(const vmm::DaemonOptions& o) { return {{"keys", o.keys}, {"plaintext", o.plaintext}}; }
+
+}  // namespace
+
+vmm::Result<std::unique_ptr<PeerService>> PeerService::start(vmm::Daemon& daemon) {
+    std::unique_ptr<PeerService> s(new PeerService(daemon));
+    daemon.commands().add("migrate", [p = s.get()](const Json& a, const Reply& r) { p->migrate(a, r); });
+    const auto& o = daemon.options();
+    auto l = transport::Listener::listen(o.listen, o.port, channel_options(channel_json(o)),
+                                         [p = s.get()](std::unique_ptr<transport::Channel> c) { p->serve(*c); },
+                                         [](const transport::Error& e) { spdlog::warn("peer refused: {}", e.what); });
+    if (!l) return vmm::fail(l.error().what, l.error().remedy);
+    s->listener_ = std::move(*l);
+    return s;
+}
+
+PeerService::~PeerService() = default;
+
+// On the listener's thread: requests one after the other, each answered by the daemon's thread.
+void PeerService::serve(transport::Channel& c) {
+    for (;;) {
+        auto b = expect(c, Record::PeerRequest);
+        if (!b) return;
+        const Json request = Json::parse(b->begin(), b->end(), nullptr, false);
+        auto answered = std::make_shared<std::promise<std::string>>();
+        daemon_.io().post([this, request, answered] {
+            try {
+                answer(request, [answered](const Json& j) { answered->set_value(j.dump()); });
+            } catch (const std::exception& e) {
+                answered->set_value(refusal({std::string("malformed request: ") + e.what(), ""}).dump());
+            }
+        });
+        auto result = answered->get_future();
+        if (result.wait_for(std::chrono::seconds(30)) != std::future_status::ready) return;
+        const std::string text = result.get();
+        if (!send(c, Record::PeerAnswer, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()})) return;
+    }
+}
+
+void PeerService::answer(const Json& request, std::function<void(Json)> done) {
+    const std::string command = request.at("cmd");
+    if (command == "prepare") return prepare(request, std::move(done));
+    if (command == "outcome") return outcome(request, std::move(done));
+    done(refusal({"unknown request " + command, "install the same version of proa on both hosts"}));
+}
+
+void PeerService::prepare(const Json& request, std::function<void(Json)> done) {
+    const Json guest = request.at("guest");
+    if (auto r = preflight(daemon_, guest); !r) return done(refusal(r.error()));
+    vmm::Daemon::StartRequest s;
+    s.config_text = guest.at("config");
+    s.file = "migrated config";
+    s.incoming = true;
+    s.policy_hex = guest.at("policy");
+    s.session = request.at("session");
+    const std::string name = guest.at("name");
+    daemon_.start(s, [this, done, name, session = s.session](vmm::Result<Json> started) {
+        if (!started) return done(refusal(started.error()));
+        Json a = channel_json(daemon_.options());
+        a["token"] = session;
+        vmm::async_call(daemon_.io(), daemon_.socket_of(name), "migrate-in", a, {}, [done](tl::expected<Json, vmm::CallError> r) {
+            if (!r) return done(refusal(r.error().error));
+            done({{"ok", true}, {"port", (*r)["port"]}});
+        });
+    });
+}
+
+// Did session X start here? While it still could, asking makes it that it never will (switchover.hpp).
+void PeerService::outcome(const Json& request, std::function<void(Json)> done) {
+    const std::string session = request.at("session");
+    Token token;
+    if (!from_hex(session, token)) return done(refusal({"malformed session", ""}));
+    const std::string mark = daemon_.sessions_directory() + "/" + session;
+    const auto from_mark = [mark] { return Json{{"ok", true}, {"outcome", ::access(mark.c_str(), F_OK) == 0 ? "started" : "never"}}; };
+    const vmm::GuestEntry* g = daemon_.find_session(session);
+    if (g == nullptr) return done(from_mark());
+    vmm::async_call(daemon_.io(), daemon_.socket_of(g->name), "migrate-asked", Json::object(), {}, [done, from_mark](tl::expected<Json, vmm::CallError> r) {
+        done(r ? Json{{"ok", true}, {"outcome", (*r)["outcome"]}} : from_mark());
+    });
+}
+
+void PeerService::migrate(const Json& a, const Reply& r) {
+    const std::string name = a.at("guest"), host = a.at("host");
+    if (daemon_.find(name) == nullptr) return r.fail("not-found", {"no guest named " + name + " on this host", "proa list shows what runs here"});
+    Json options = a.value("options", Json::object());
+    options.update(channel_json(daemon_.options()));
+    if (a.value("plaintext", false)) options["plaintext"] = true;
+    const auto port = a.value("port", daemon_.options().port);
+    vmm::async_call(daemon_.io(), daemon_.socket_of(name), "migrate-describe", Json::object(), {}, [=, this](tl::expected<Json, vmm::CallError> d) mutable {
+        if (!d) return r.fail(d.error().code, d.error().error);
+        for (auto& disk : (*d)["disks"]) disk["size"] = disk_size(disk["path"]);
+        const std::string session = to_hex(random_token());
+        // The peer is asked on a thread: name look-up, TLS and its pre-flight may take seconds.
+        std::thread([=, this, guest = *d]() mutable {
+            auto answer = ask_peer(host, port, channel_options(options), {{"cmd", "prepare"}, {"guest", guest}, {"session", session}});
+            daemon_.io().post([=, this]() mutable {
+                if (!answer) return r.fail("failed", {answer.error().what, answer.error().remedy});
+                if (!answer->value("ok", false)) return r.fail("refused", {host + ": " + answer->value("what", "refused"), answer->value("remedy", "")});
+                options["host"] = host;
+                options["port"] = (*answer)["port"];
+                options["peer_port"] = port;
+                options["token"] = session;
+                r.on_disconnect([this, name] {  // Ctrl-C of the command: the guest stays here
+                    vmm::async_call(daemon_.io(), daemon_.socket_of(name), "migrate-cancel", Json::object(), {}, [](auto) {});
+                });
+                vmm::async_call(daemon_.io(), daemon_.socket_of(name), "migrate-out", options, [r](const Json& p) { r.progress(p); },
+                                [r](tl::expected<Json, vmm::CallError> done) {
+                                    if (done)
+                                        r.ok(std::move(*done));
+                                    else
+                                        r.fail(done.error().code, done.error().error);
+                                });
+            });
+        }).detach();
+    });
+}
+
+}  // namespace proa::migrate

@@ -1,0 +1,27 @@
+// proad's part in migration: the `migrate` command of the CLI, and what other hosts' daemons may ask of this one.
+#pragma once
+#include <memory>
+
+#include "transport/channel.hpp"
+#include "vmm/daemon/daemon.hpp"
+
+namespace proa::migrate {
+
+class PeerService {
+  public:
+    static vmm::Result<std::unique_ptr<PeerService>> start(vmm::Daemon& daemon);
+    ~PeerService();
+
+  private:
+    explicit PeerService(vmm::Daemon& d) : daemon_(d) {}
+    void migrate(const vmm::Json& args, const vmm::Reply& r);
+    void serve(transport::Channel& c);
+    void answer(const vmm::Json& request, std::function<void(vmm::Json)> done);  // on the daemon's thread
+    void prepare(const vmm::Json& request, std::function<void(vmm::Json)> done);
+    void outcome(const vmm::Json& request, std::function<void(vmm::Json)> done);
+
+    vmm::Daemon& daemon_;
+    std::unique_ptr<transport::Listener> listener_;
+};
+
+}  // namespace proa::migrate

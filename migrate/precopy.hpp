@@ -1,0 +1,66 @@
+// When to stop copying. Pure: a round's facts go in, what to do next comes out. Pre-copy converges while each round
+// leaves less to send than the last; the guest is stopped when the predicted downtime meets the target and another
+// round would not shorten it by much.
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace proa::migrate {
+
+using Seconds = std::chrono::duration<double>;
+
+struct PrecopyPolicy {
+    Seconds downtime{0.3};
+    bool auto_converge = false;
+    bool give_up = false;  // when it does not converge: give up instead of stopping the guest anyway
+    unsigned max_rounds = 30;
+    unsigned min_gain_pages = 64;     // another round must save at least this much
+    Seconds switch_cost{0.03};        // what stopping, state and starting cost beside the pages
+};
+
+struct RoundFacts {
+    std::uint64_t pages_sent = 0;   // this round, zero pages included
+    std::uint64_t wire_bytes = 0;
+    Seconds took{0};
+    std::uint64_t pages_dirty = 0;  // left after it
+};
+
+enum class Verdict : std::uint8_t { CopyAgain, StopGuest, Throttle, GiveUp };
+
+class Precopy {
+  public:
+    explicit Precopy(const PrecopyPolicy& p) : policy_(p) {}
+    Verdict after_round(const RoundFacts& f);
+    Seconds predicted_downtime() const { return predicted_; }
+    double dirty_bytes_per_second() const { return dirty_rate_; }
+    double wire_bytes_per_second() const { return bandwidth_; }
+    unsigned rounds() const { return rounds_; }
+    unsigned throttle() const { return throttle_; }       // percent asked for by the last Throttle
+    const std::string& reason() const { return reason_; }  // why it would not converge; empty if it does
+
+  private:
+    PrecopyPolicy policy_;
+    unsigned rounds_ = 0, stuck_ = 0, throttle_ = 0;
+    std::uint64_t last_dirty_ = ~0ull;
+    double bandwidth_ = 0, bytes_per_page_ = 4096, dirty_rate_ = 0;
+    Seconds predicted_{0};
+    std::string reason_;
+};
+
+// Remaining time for a progress bar: never grows while the work goes on.
+class Eta {
+  public:
+    Seconds update(Seconds estimate, Seconds elapsed_since_last) {
+        const Seconds floor = last_ - elapsed_since_last;
+        last_ = first_ || estimate < last_ ? estimate : (floor > Seconds(0) ? floor : Seconds(0));
+        first_ = false;
+        return last_;
+    }
+
+  private:
+    Seconds last_{0};
+    bool first_ = true;
+};
+
+}  // namespace proa::migrate
