@@ -1,0 +1,185 @@
+"""Builds what the emulated hosts boot: Debian's arm64 kernel, a control-domain ramdisk with our programs, guest ramdisks
+and a guest disk with Redis. Packages come by name from Debian and are cached under .cache/; an image is rebuilt only
+when something in it changed."""
+import hashlib, os, re, shutil, subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE, OUT, BUILD = ROOT / '.cache', ROOT / 'build' / 'lab', ROOT / 'build' / 'aarch64'
+SYSROOT = CACHE / 'sysroot'
+KERNEL_META = 'linux-image-cloud-arm64'
+HOST_MODULES = 'uio_pci_generic virtio_pci virtio_net virtio_blk tun bridge'
+GUEST_MODULES = 'virtio_mmio virtio_net virtio_blk virtio_console virtio_rng'
+
+
+def run(*cmd, **kw):
+    return subprocess.run([str(c) for c in cmd], check=True, capture_output=True, text=True, **kw).stdout
+
+
+def package(name):
+    """The unpacked files of a Debian arm64 package (newest candidate)."""
+    policy = run('apt-cache', 'policy', f'{name}:arm64')
+    m = re.search(r'Candidate: (\S+)', policy)
+    if not m or m[1] == '(none)':
+        raise SystemExit(f'no Debian package {name}:arm64; is the arm64 architecture added and apt-get update done?')
+    tree = CACHE / 'packages' / f'{name}_{m[1].replace(":", "%")}'
+    if not (tree / '.done').exists():
+        (CACHE / 'debs').mkdir(parents=True, exist_ok=True)
+        print(f'lab: fetching {name}:arm64 {m[1]}', flush=True)
+        run('apt-get', '-q', 'download', '-o', 'APT::Sandbox::User=root', f'{name}:arm64', cwd=CACHE / 'debs')
+        deb = max((CACHE / 'debs').glob(f'{name}_*_arm64.deb'), key=lambda p: p.stat().st_mtime)
+        shutil.rmtree(tree, ignore_errors=True)
+        tree.mkdir(parents=True)
+        run('dpkg', '-x', deb, tree)
+        (tree / '.done').touch()
+    return tree
+
+
+def kernel():
+    """(Image, modules directory) of Debian's cloud kernel."""
+    depends = run('apt-cache', 'depends', f'{KERNEL_META}:arm64')
+    name = re.search(r'Depends: (linux-image-[0-9][^\s:]*)', depends)[1]
+    tree = package(name)
+    image = next((tree / 'boot').glob('vmlinuz-*'))
+    return image, next((tree / 'lib' / 'modules').iterdir())
+
+
+def modules(directory, names, to):
+    """Copies modules and what they depend on, with an `order` file for insmod."""
+    index = {p.stem.replace('-', '_'): p for p in directory.rglob('*.ko')}
+    order = []
+
+    def add(n):
+        if n in order or n not in index:
+            return
+        m = re.search(rb'\0depends=([^\0]*)', index[n].read_bytes())
+        for d in filter(None, (m[1].decode() if m else '').split(',')):
+            add(d.replace('-', '_'))
+        order.append(n)
+    for n in names.split():
+        add(n)
+    to.mkdir(parents=True)
+    for n in order:
+        shutil.copy(index[n], to / f'{n}.ko')
+    (to / 'order').write_text('\n'.join(order) + '\n')
+
+
+def needed(path):
+    out = run('aarch64-linux-gnu-readelf', '-d', path)
+    return re.findall(r'\(NEEDED\).*\[(.*)\]', out)
+
+
+def libraries(binaries, to, trees=()):
+    """The shared libraries `binaries` need, flat in `to`."""
+    places = [*trees, SYSROOT, Path('/usr/aarch64-linux-gnu')]
+    to.mkdir(parents=True, exist_ok=True)
+    todo = [l for b in binaries for l in needed(b)] + ['ld-linux-aarch64.so.1']
+    while todo:
+        lib = todo.pop()
+        if (to / lib).exists():
+            continue
+        for place in places:
+            hit = next((p for d in ('usr/lib/aarch64-linux-gnu', 'lib/aarch64-linux-gnu', 'lib', 'usr/lib')
+                        for p in [place / d / lib] if p.exists()), None)
+            if hit:
+                break
+        else:
+            raise SystemExit(f'lab: library {lib} not found')
+        shutil.copy(hit.resolve(), to / lib)
+        todo += needed(to / lib)
+
+
+def pack(tree, to):
+    names = run('find', '.', cwd=tree)
+    with open(to, 'wb') as f:
+        subprocess.run(['cpio', '-o', '-H', 'newc', '--quiet', '-R', '0:0'], input=names.encode(), stdout=f, cwd=tree, check=True)
+
+
+def skeleton(tree, init):
+    shutil.rmtree(tree, ignore_errors=True)
+    for d in ('bin', 'proc', 'sys', 'dev', 'tmp', 'run', 'etc', 'lib', 'root', 'var'):
+        (tree / d).mkdir(parents=True)
+    shutil.copy(package('busybox-static') / 'bin' / 'busybox', tree / 'bin')
+    (tree / 'bin' / 'sh').symlink_to('busybox')
+    shutil.copy(init, tree / 'init')
+    (tree / 'init').chmod(0o755)
+
+
+def stamp(*things):
+    h = hashlib.sha256()
+    for t in things:
+        h.update(t.read_bytes() if isinstance(t, Path) and t.is_file() else str(t).encode())
+    return h.hexdigest()
+
+
+def cached(target, key, build):
+    mark = target.with_suffix('.stamp')
+    if target.exists() and mark.exists() and mark.read_text() == key:
+        return target
+    print(f'lab: building {target.relative_to(ROOT)}', flush=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    build()
+    mark.write_text(key)
+    return target
+
+
+def strip_to(binary, to):
+    run('aarch64-linux-gnu-strip', '-o', to, binary)
+
+
+def guest_ramdisk():
+    init = Path(__file__).parent / 'guest-init'
+    image, mods = kernel()
+    agent, writer = BUILD / 'tests' / 'lab-agent', BUILD / 'tests' / 'guests' / 'memory-writer'
+
+    def build():
+        tree = OUT / 'guest'
+        skeleton(tree, init)
+        modules(mods, GUEST_MODULES, tree / 'mod')
+        for b in (agent, writer):
+            strip_to(b, tree / 'bin' / b.name)
+        pack(tree, OUT / 'guest.cpio')
+    return cached(OUT / 'guest.cpio', stamp(init, image.name, agent, writer, Path(__file__)), build)
+
+
+def guest_disk():
+    """A 64 MiB ext4 disk with Debian's redis-server and its libraries."""
+    redis = package('redis-server'), package('redis-tools')
+    trees = [package(p) for p in ('liblua5.1-0', 'libjemalloc2', 'libhiredis0.14', 'liblzf1', 'libatomic1', 'lua-cjson',
+                                  'lua-bitop', 'libsystemd0', 'libcap2', 'libgcrypt20', 'libgpg-error0', 'liblz4-1',
+                                  'liblzma5', 'libzstd1', 'libssl3')]
+
+    def build():
+        tree = OUT / 'disk'
+        shutil.rmtree(tree, ignore_errors=True)
+        (tree / 'bin').mkdir(parents=True)
+        server = next(p for t in redis for p in (t / 'usr' / 'bin').glob('redis-check-rdb') if not p.is_symlink())
+        shutil.copy(server, tree / 'bin' / 'redis-server')
+        libraries([server], tree / 'lib', trees)
+        disk = OUT / 'guest.ext4'
+        disk.unlink(missing_ok=True)
+        run('mke2fs', '-q', '-t', 'ext4', '-d', tree, disk, '64M')
+    return cached(OUT / 'guest.ext4', stamp(*[t.name for t in (*redis, *trees)], Path(__file__)), build)
+
+
+def host_ramdisk():
+    init = Path(__file__).parent / 'host-init'
+    image, mods = kernel()
+    programs = [BUILD / 'programs' / n for n in ('proa', 'proad', 'proa-vm')] + [BUILD / 'tests' / 'lab-agent']
+    guests = sorted((BUILD / 'tests' / 'guests').glob('*.img'))
+    ramdisk = guest_ramdisk()
+
+    def build():
+        tree = OUT / 'host'
+        skeleton(tree, init)
+        modules(mods, HOST_MODULES, tree / 'mod')
+        for b in programs:
+            strip_to(b, tree / 'bin' / b.name)
+        (tree / 'bin' / 'migrate').symlink_to('proa')
+        libraries(programs[:3], tree / 'lib')
+        shutil.copy(image, tree / 'root' / 'Image')
+        shutil.copy(ramdisk, tree / 'root' / 'guest.cpio')
+        for g in guests:
+            shutil.copy(g, tree / 'root')
+        pack(tree, OUT / 'host.cpio')
+    return cached(OUT / 'host.cpio', stamp(init, image.name, ramdisk, Path(__file__), *programs, *guests), build)
