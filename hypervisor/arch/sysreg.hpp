@@ -33,7 +33,9 @@ inline constexpr std::uint64_t VM = bit(0), SWIO = bit(1), FMO = bit(3), IMO = b
 // Every domain: stage 2 on, interrupts to EL2, WFI, SMC, ID registers and IMPDEF registers trapped, pointer
 // authentication left to EL1. No EnSCXT, no ATA: SCXTNUM and MTE are hidden by the CPU policy.
 inline constexpr std::uint64_t kDomain =
-    RW | VM | SWIO | FMO | IMO | AMO | TWI | TSC | TID3 | TIDCP | TACR | APK | API | FB | BSU_IS;
+    RW | VM | SWIO | FMO | IMO | AMO | TWI | TSC | TID3 | TIDCP | TACR | APK | API;
+// A guest's vCPUs move between pCPUs: what it believes to be local maintenance and barriers must reach all of them.
+inline constexpr std::uint64_t kGuest = kDomain | FB | BSU_IS;
 }  // namespace hcr
 
 PROA_SYSREG(VtcrEl2, "vtcr_el2");

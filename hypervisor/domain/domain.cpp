@@ -71,7 +71,7 @@ Domain* Domain::create(const DomainConfig& c) {
         v.gic = &d->gic_;
         v.index = i;
         v.control = c.control;
-        v.hcr = hcr::kDomain;
+        v.hcr = c.control ? hcr::kDomain : hcr::kGuest;
         v.vttbr = d->stage2_.vttbr();
         v.vmpidr = 1ull << 31 | g.mpidr[i];
         v.vpidr = c.policy.midr_el1;

@@ -12,9 +12,10 @@ Json host_json(const abi::HostInfo& i) {
             {"hardware_dirty", i.hardware_dirty != 0}, {"list_registers", i.list_registers}, {"guests", i.guests}};
 }
 
+// Answers when the last guest has.
 struct Listing {
+    explicit Listing(Reply r) : reply(std::move(r)) {}
     Json guests = Json::array();
-    std::size_t waiting = 0;
     Reply reply;
     ~Listing() { reply.ok({{"guests", guests}}); }
 };
@@ -36,7 +37,7 @@ void Daemon::register_commands() {
         });
     });
     commands_.add("list", [this](const Json&, const Reply& r) {
-        auto all = std::make_shared<Listing>(Listing{Json::array(), 0, r});
+        auto all = std::make_shared<Listing>(r);
         std::vector<std::string> names;
         for (const auto& [name, g] : guests_) names.push_back(name);
         for (const auto& name : names) {
