@@ -82,7 +82,7 @@ class Host:
         mac = lambda k: f'52:54:00:77:0{k}:0{number}'
         command = ['ip', 'netns', 'exec', lab.net.name, 'timeout', str(lab.limit), 'qemu-system-aarch64',
                    '-M', 'virt,virtualization=on,gic-version=3,its=off', '-cpu', cpu, '-smp', str(cpus), '-m', str(memory),
-                   '-nodefaults', '-display', 'none', '-serial', f'file:{self.log}', '-no-reboot', '-monitor', 'none',
+                   '-accel', f'tcg,thread={lab.threads}', '-nodefaults', '-display', 'none', '-serial', f'file:{self.log}', '-no-reboot', '-monitor', 'none',
                    '-kernel', images.BUILD / 'hypervisor' / 'proa-hv.img',
                    '-device', f'guest-loader,addr=0x50000000,kernel={image},bootargs={args}',
                    '-device', f'guest-loader,addr=0x54000000,initrd={images.host_ramdisk()}']
@@ -187,10 +187,10 @@ class Background(threading.Thread):
 class Lab:
     count = 0
 
-    def __init__(self, hosts=2, cpus=2, memory=1024, cpu='neoverse-n1', huge=160, disk=False, limit=600, name=None):
+    def __init__(self, hosts=2, cpus=2, memory=1024, cpu='neoverse-n1', huge=160, disk=False, limit=600, name=None, threads='single'):
         Lab.count += 1
         self.name = name or f'proa-{os.getpid()}-{Lab.count}'
-        self.limit = limit
+        self.limit, self.threads = limit, threads  # one TCG thread a host: two hosts fill two cores without spinning
         self.options = dict(cpus=cpus, memory=memory, cpu=cpu, huge=huge, disk=images.guest_disk() if disk else None)
         LOGS.mkdir(parents=True, exist_ok=True)
         images.host_ramdisk()

@@ -182,7 +182,7 @@ void Daemon::wait_ready(const std::string& name, unsigned tries, std::vector<std
             return ready(std::move(*r));
         }
         auto timer = std::make_shared<boost::asio::steady_timer>(io_, std::chrono::milliseconds(20));
-        timer->async_wait([=, this](auto) { wait_ready(name, tries - 1, warnings, ready); });
+        timer->async_wait([=, this, keep = timer](auto) { wait_ready(name, tries - 1, warnings, ready); });
     });
 }
 

@@ -70,7 +70,7 @@ void NetBackend::input() {
     if (parked_) return;
     SplitQueue& q = host().queue(kRx);
     GuestMemory& m = host().memory();
-    if (!q.ready) return;
+    if (!q.ready) return port_->want_input(false);  // until the driver fills the queue and says so
     bool any = false;
     for (;;) {
         if (held_ == 0 && (held_ = port_->receive(frame_)) == 0) break;
@@ -112,7 +112,7 @@ void NetBackend::input() {
 
 void NetBackend::reset() {
     held_ = 0;
-    port_->want_input(true);
+    port_->want_input(false);
 }
 
 void NetBackend::quiesce() {
