@@ -59,7 +59,9 @@ class Bitmap {
     }
 
     // Takes the bits of one word (returns and clears them).
-    std::uint64_t take_word(std::uint64_t word) { return at(words_[word]).exchange(0, std::memory_order_relaxed); }
+    std::uint64_t take_word(std::uint64_t word) {
+        return at(words_[word]).exchange(0, std::memory_order_relaxed);
+    }
     std::uint64_t words() const { return words_.size(); }
 
   private:

@@ -29,7 +29,7 @@ vmm::Json to_json(const MigrationStats& s);
 transport::ChannelOptions channel_options(const vmm::Json& args);  // "keys" (directory) or "plaintext": true
 
 // One question to the daemon on `host`; its answer's JSON.
-transport::Result<vmm::Json> ask_peer(const std::string& host, std::uint16_t port, const transport::ChannelOptions& o,
-                                      const vmm::Json& request);
+transport::Result<vmm::Json> ask_peer(const std::string& host, std::uint16_t port,
+                                      const transport::ChannelOptions& o, const vmm::Json& request);
 
 }  // namespace proa::migrate

@@ -29,7 +29,8 @@ class Incoming {
     void before_start(std::function<void()> f) { before_start_ = std::move(f); }
 
   private:
-    Incoming(vmm::GuestProcess& guest, const Token& token, Done done) : guest_(guest), token_(token), done_(std::move(done)) {}
+    Incoming(vmm::GuestProcess& guest, const Token& token, Done done)
+        : guest_(guest), token_(token), done_(std::move(done)) {}
     void serve(std::unique_ptr<transport::Channel> c);
     transport::Result<HelloRecord> greet(transport::Channel& c);
     void serve_data(transport::Channel& c);

@@ -14,11 +14,16 @@ namespace proa::migrate {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr std::uint64_t kWordsPerChunk = 8;  // 512 pages, 2 MiB: one channel's share, so one page has one channel
+constexpr std::uint64_t kWordsPerChunk =
+    8;  // 512 pages, 2 MiB: one channel's share, so one page has one channel
 
-double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
+double seconds_since(Clock::time_point t) {
+    return std::chrono::duration<double>(Clock::now() - t).count();
+}
 
-vmm::Error local(const transport::Error& e) { return {e.what, e.remedy}; }
+vmm::Error local(const transport::Error& e) {
+    return {e.what, e.remedy};
+}
 template <class T>
 vmm::Result<T> lift(transport::Result<T> r) {
     if (r) return std::move(*r);
@@ -43,16 +48,17 @@ struct Outgoing::Worker {
         const auto type = static_cast<std::uint16_t>(Record::Pages);
         const auto start = Clock::now();
         const std::uint64_t before = channel->bytes_sent();
-        auto r = squeezed.empty() ? channel->send(type, raw)
-                                  : channel->send_compressed(type, squeezed, static_cast<std::uint32_t>(raw.size()));
+        auto r = squeezed.empty()
+                     ? channel->send(type, raw)
+                     : channel->send_compressed(type, squeezed, static_cast<std::uint32_t>(raw.size()));
         link.sample(channel->bytes_sent() - before, Clock::now() - start);
         compressor.link_speed(link.bytes_per_second());
         batch.clear();
         std::this_thread::sleep_for(limiter.take(channel->bytes_sent() - before, Clock::now()));
         return r;
     }
-    transport::Result<void> send(vmm::GuestMemory& memory, const std::vector<std::uint64_t>& words, unsigned index,
-                                 unsigned of, std::uint32_t round) {
+    transport::Result<void> send(vmm::GuestMemory& memory, const std::vector<std::uint64_t>& words,
+                                 unsigned index, unsigned of, std::uint32_t round) {
         for (std::uint64_t w = 0; w < words.size(); ++w) {
             if (words[w] == 0 || w / kWordsPerChunk % of != index) continue;
             for (std::uint64_t bits = words[w]; bits != 0; bits &= bits - 1) {
@@ -74,8 +80,13 @@ struct Outgoing::Worker {
 };
 
 Outgoing::Outgoing(vmm::GuestProcess& guest, OutgoingOptions options, Progress progress, Done done)
-    : guest_(guest), options_(std::move(options)), progress_(std::move(progress)), done_(std::move(done)),
-      precopy_(options_.policy), dirty_(guest.memory().pages()), thread_([this] { run(); }) {}
+    : guest_(guest),
+      options_(std::move(options)),
+      progress_(std::move(progress)),
+      done_(std::move(done)),
+      precopy_(options_.policy),
+      dirty_(guest.memory().pages()),
+      thread_([this] { run(); }) {}
 
 Outgoing::~Outgoing() {
     cancel();
@@ -145,10 +156,12 @@ void Outgoing::act(SourceAction a) {
                 if (!answer) std::this_thread::sleep_for(std::chrono::milliseconds(500));
             }
             if (answer) return event(*answer);
-            error_ = {"the link was lost at the moment of commit and the destination can't be asked whether the guest "
-                      "runs there: it stays paused here",
-                      "when " + options_.host + " is reachable: proa migrate --resolve " + guest_.config().name +
-                          "; if that host is dead for certain: proa unpause " + guest_.config().name};
+            error_ = {
+                "the link was lost at the moment of commit and the destination can't be asked whether the "
+                "guest "
+                "runs there: it stays paused here",
+                "when " + options_.host + " is reachable: proa migrate --resolve " + guest_.config().name +
+                    "; if that host is dead for certain: proa unpause " + guest_.config().name};
             on_guest(guest_, [this] {
                 guest_.set_state(vmm::GuestState::Paused);
                 return 0;
@@ -188,7 +201,8 @@ vmm::Result<void> Outgoing::connect() {
         if (i == 0)
             control_ = std::move(*c);
         else
-            workers_.push_back(std::make_unique<Worker>(std::move(*c), options_.compress, options_.bandwidth / options_.data_channels));
+            workers_.push_back(std::make_unique<Worker>(std::move(*c), options_.compress,
+                                                        options_.bandwidth / options_.data_channels));
     }
     return {};
 }
@@ -215,7 +229,8 @@ vmm::Result<RoundStats> Outgoing::send_round(dirtylog::Bitmap& pages, bool final
     for (auto& w : workers_) zero_before += w->batch.counts().zero, bytes_before += w->channel->bytes_sent();
     std::vector<transport::Result<void>> results(workers_.size());
     const auto body = [&](unsigned i) {
-        results[i] = workers_[i]->send(guest_.memory(), words, i, static_cast<unsigned>(workers_.size()), round_);
+        results[i] =
+            workers_[i]->send(guest_.memory(), words, i, static_cast<unsigned>(workers_.size()), round_);
         if (!results[i]) control_->cancel();  // or the wait for the acknowledgement would outlive the channel
     };
     std::vector<std::thread> threads;
@@ -262,9 +277,11 @@ vmm::Result<RoundStats> Outgoing::send_round(dirtylog::Bitmap& pages, bool final
 
 vmm::Result<void> Outgoing::copy() {
     auto on = on_guest(guest_, [this]() -> vmm::Result<void> {
-        if (guest_.state() != vmm::GuestState::Running) return vmm::fail(guest_.config().name + " is not running");
+        if (guest_.state() != vmm::GuestState::Running)
+            return vmm::fail(guest_.config().name + " is not running");
         auto mode = options_.log;
-        if (mode == abi::DirtyLogMode::Hardware && !guest_.machine().has_hardware_dirty_log()) mode = abi::DirtyLogMode::WriteProtect;
+        if (mode == abi::DirtyLogMode::Hardware && !guest_.machine().has_hardware_dirty_log())
+            mode = abi::DirtyLogMode::WriteProtect;
         auto r = guest_.machine().dirty_log(mode);
         if (r) guest_.set_state(vmm::GuestState::Migrating);
         return r;
@@ -282,9 +299,14 @@ vmm::Result<void> Outgoing::copy() {
         const Verdict v = precopy_.after_round({s->pages, s->wire_bytes, Seconds(s->seconds), s->dirty_after});
         report("copying", s->dirty_after);
         if (v == Verdict::StopGuest) return {};
-        if (v == Verdict::GiveUp) return vmm::fail("the migration does not converge: " + precopy_.reason(), "raise --downtime, or use --auto-converge");
+        if (v == Verdict::GiveUp)
+            return vmm::fail("the migration does not converge: " + precopy_.reason(),
+                             "raise --downtime, or use --auto-converge");
         if (v == Verdict::Throttle)
-            if (auto r = on_guest(guest_, [this] { return guest_.machine().set_throttle(precopy_.throttle()); }); !r) return r;
+            if (auto r =
+                    on_guest(guest_, [this] { return guest_.machine().set_throttle(precopy_.throttle()); });
+                !r)
+                return r;
     }
 }
 
@@ -338,15 +360,23 @@ void Outgoing::report(const char* phase, std::uint64_t remaining) {
     last_report_ = Clock::now();
     std::uint64_t sent = 0;
     for (auto& w : workers_) sent += w->channel->bytes_sent();
-    const double elapsed = seconds_since(started_), rate = elapsed > 0 ? static_cast<double>(sent) / elapsed : 0;
+    const double elapsed = seconds_since(started_),
+                 rate = elapsed > 0 ? static_cast<double>(sent) / elapsed : 0;
     const double all = static_cast<double>(guest_.memory().size());
-    const double left = round_ == 0 ? std::max(0.0, all - static_cast<double>(sent)) : static_cast<double>(remaining) * 4096;
+    const double left =
+        round_ == 0 ? std::max(0.0, all - static_cast<double>(sent)) : static_cast<double>(remaining) * 4096;
     const double eta = rate > 0 ? left / rate : 0;
     last_percent_ = std::max(last_percent_, std::min(99.0, 100 * elapsed / std::max(0.001, elapsed + eta)));
-    vmm::Json j{{"phase", phase}, {"round", round_}, {"sent_bytes", sent}, {"remaining_bytes", static_cast<std::uint64_t>(left)},
-                {"mb_per_s", rate / 1048576}, {"dirty_mb_per_s", precopy_.dirty_bytes_per_second() / 1048576},
+    vmm::Json j{{"phase", phase},
+                {"round", round_},
+                {"sent_bytes", sent},
+                {"remaining_bytes", static_cast<std::uint64_t>(left)},
+                {"mb_per_s", rate / 1048576},
+                {"dirty_mb_per_s", precopy_.dirty_bytes_per_second() / 1048576},
                 {"eta_ms", static_cast<std::uint64_t>(eta_.update(Seconds(eta), Seconds(since)).count() * 1e3)},
-                {"percent", last_percent_}, {"throttle", precopy_.throttle()}, {"message", precopy_.reason()}};
+                {"percent", last_percent_},
+                {"throttle", precopy_.throttle()},
+                {"message", precopy_.reason()}};
     boost::asio::post(guest_.io(), [p = progress_, j = std::move(j)] { p(j); });
 }
 

@@ -54,7 +54,7 @@ class Outgoing {
 
     Outgoing(vmm::GuestProcess& guest, OutgoingOptions options, Progress progress, Done done);
     ~Outgoing();
-    void cancel();  // any thread; too late once committed
+    void cancel();   // any thread; too late once committed
     bool resolve();  // InDoubt: asks again; false if there is still no answer
 
   private:

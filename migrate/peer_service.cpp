@@ -16,9 +16,13 @@ namespace {
 using vmm::Json;
 using vmm::Reply;
 
-Json refusal(const vmm::Error& e) { return {{"ok", false}, {"what", e.what}, {"remedy", e.remedy}}; }
+Json refusal(const vmm::Error& e) {
+    return {{"ok", false}, {"what", e.what}, {"remedy", e.remedy}};
+}
 
-Json channel_json(const vmm::DaemonOptions& o) { return {{"keys", o.keys}, {"plaintext", o.plaintext}}; }
+Json channel_json(const vmm::DaemonOptions& o) {
+    return {{"keys", o.keys}, {"plaintext", o.plaintext}};
+}
 
 }  // namespace
 
@@ -26,9 +30,10 @@ vmm::Result<std::unique_ptr<PeerService>> PeerService::start(vmm::Daemon& daemon
     std::unique_ptr<PeerService> s(new PeerService(daemon));
     daemon.commands().add("migrate", [p = s.get()](const Json& a, const Reply& r) { p->migrate(a, r); });
     const auto& o = daemon.options();
-    auto l = transport::Listener::listen(o.listen, o.port, channel_options(channel_json(o)),
-                                         [p = s.get()](std::unique_ptr<transport::Channel> c) { p->serve(*c); },
-                                         [](const transport::Error& e) { spdlog::warn("peer refused: {}", e.what); });
+    auto l = transport::Listener::listen(
+        o.listen, o.port, channel_options(channel_json(o)),
+        [p = s.get()](std::unique_ptr<transport::Channel> c) { p->serve(*c); },
+        [](const transport::Error& e) { spdlog::warn("peer refused: {}", e.what); });
     if (!l) return vmm::fail(l.error().what, l.error().remedy);
     s->listener_ = std::move(*l);
     return s;
@@ -53,7 +58,8 @@ void PeerService::serve(transport::Channel& c) {
         auto result = answered->get_future();
         if (result.wait_for(std::chrono::seconds(30)) != std::future_status::ready) return;
         const std::string text = result.get();
-        if (!send(c, Record::PeerAnswer, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()})) return;
+        if (!send(c, Record::PeerAnswer, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}))
+            return;
     }
 }
 
@@ -78,10 +84,11 @@ void PeerService::prepare(const Json& request, std::function<void(Json)> done) {
         if (!started) return done(refusal(started.error()));
         Json a = channel_json(daemon_.options());
         a["token"] = session;
-        vmm::async_call(daemon_.io(), daemon_.socket_of(name), "migrate-in", a, {}, [done](tl::expected<Json, vmm::CallError> r) {
-            if (!r) return done(refusal(r.error().error));
-            done({{"ok", true}, {"port", (*r)["port"]}});
-        });
+        vmm::async_call(daemon_.io(), daemon_.socket_of(name), "migrate-in", a, {},
+                        [done](tl::expected<Json, vmm::CallError> r) {
+                            if (!r) return done(refusal(r.error().error));
+                            done({{"ok", true}, {"port", (*r)["port"]}});
+                        });
     });
 }
 
@@ -91,48 +98,62 @@ void PeerService::outcome(const Json& request, std::function<void(Json)> done) {
     Token token;
     if (!from_hex(session, token)) return done(refusal({"malformed session", ""}));
     const std::string mark = daemon_.sessions_directory() + "/" + session;
-    const auto from_mark = [mark] { return Json{{"ok", true}, {"outcome", ::access(mark.c_str(), F_OK) == 0 ? "started" : "never"}}; };
+    const auto from_mark = [mark] {
+        return Json{{"ok", true}, {"outcome", ::access(mark.c_str(), F_OK) == 0 ? "started" : "never"}};
+    };
     const vmm::GuestEntry* g = daemon_.find_session(session);
     if (g == nullptr) return done(from_mark());
-    vmm::async_call(daemon_.io(), daemon_.socket_of(g->name), "migrate-asked", Json::object(), {}, [done, from_mark](tl::expected<Json, vmm::CallError> r) {
-        done(r ? Json{{"ok", true}, {"outcome", (*r)["outcome"]}} : from_mark());
-    });
+    vmm::async_call(daemon_.io(), daemon_.socket_of(g->name), "migrate-asked", Json::object(), {},
+                    [done, from_mark](tl::expected<Json, vmm::CallError> r) {
+                        done(r ? Json{{"ok", true}, {"outcome", (*r)["outcome"]}} : from_mark());
+                    });
 }
 
 void PeerService::migrate(const Json& a, const Reply& r) {
     const std::string name = a.at("guest"), host = a.at("host");
-    if (daemon_.find(name) == nullptr) return r.fail("not-found", {"no guest named " + name + " on this host", "proa list shows what runs here"});
+    if (daemon_.find(name) == nullptr)
+        return r.fail("not-found",
+                      {"no guest named " + name + " on this host", "proa list shows what runs here"});
     Json options = a.value("options", Json::object());
     options.update(channel_json(daemon_.options()));
     if (a.value("plaintext", false)) options["plaintext"] = true;
     const auto port = a.value("port", daemon_.options().port);
-    vmm::async_call(daemon_.io(), daemon_.socket_of(name), "migrate-describe", Json::object(), {}, [=, this](tl::expected<Json, vmm::CallError> d) mutable {
-        if (!d) return r.fail(d.error().code, d.error().error);
-        for (auto& disk : (*d)["disks"]) disk["size"] = disk_size(disk["path"]);
-        const std::string session = to_hex(random_token());
-        // The peer is asked on a thread: name look-up, TLS and its pre-flight may take seconds.
-        std::thread([=, this, guest = *d]() mutable {
-            auto answer = ask_peer(host, port, channel_options(options), {{"cmd", "prepare"}, {"guest", guest}, {"session", session}});
-            daemon_.io().post([=, this]() mutable {
-                if (!answer) return r.fail("failed", {answer.error().what, answer.error().remedy});
-                if (!answer->value("ok", false)) return r.fail("refused", {host + ": " + answer->value("what", "refused"), answer->value("remedy", "")});
-                options["host"] = host;
-                options["port"] = (*answer)["port"];
-                options["peer_port"] = port;
-                options["token"] = session;
-                r.on_disconnect([this, name] {  // Ctrl-C of the command: the guest stays here
-                    vmm::async_call(daemon_.io(), daemon_.socket_of(name), "migrate-cancel", Json::object(), {}, [](auto) {});
-                });
-                vmm::async_call(daemon_.io(), daemon_.socket_of(name), "migrate-out", options, [r](const Json& p) { r.progress(p); },
-                                [r](tl::expected<Json, vmm::CallError> done) {
-                                    if (done)
-                                        r.ok(std::move(*done));
-                                    else
-                                        r.fail(done.error().code, done.error().error);
+    vmm::async_call(daemon_.io(), daemon_.socket_of(name), "migrate-describe", Json::object(), {},
+                    [=, this](tl::expected<Json, vmm::CallError> d) mutable {
+                        if (!d) return r.fail(d.error().code, d.error().error);
+                        for (auto& disk : (*d)["disks"]) disk["size"] = disk_size(disk["path"]);
+                        const std::string session = to_hex(random_token());
+                        // The peer is asked on a thread: name look-up, TLS and its pre-flight may take seconds.
+                        std::thread([=, this, guest = *d]() mutable {
+                            auto answer =
+                                ask_peer(host, port, channel_options(options),
+                                         {{"cmd", "prepare"}, {"guest", guest}, {"session", session}});
+                            daemon_.io().post([=, this]() mutable {
+                                if (!answer)
+                                    return r.fail("failed", {answer.error().what, answer.error().remedy});
+                                if (!answer->value("ok", false))
+                                    return r.fail("refused", {host + ": " + answer->value("what", "refused"),
+                                                              answer->value("remedy", "")});
+                                options["host"] = host;
+                                options["port"] = (*answer)["port"];
+                                options["peer_port"] = port;
+                                options["token"] = session;
+                                r.on_disconnect([this, name] {  // Ctrl-C of the command: the guest stays here
+                                    vmm::async_call(daemon_.io(), daemon_.socket_of(name), "migrate-cancel",
+                                                    Json::object(), {}, [](auto) {});
                                 });
-            });
-        }).detach();
-    });
+                                vmm::async_call(
+                                    daemon_.io(), daemon_.socket_of(name), "migrate-out", options,
+                                    [r](const Json& p) { r.progress(p); },
+                                    [r](tl::expected<Json, vmm::CallError> done) {
+                                        if (done)
+                                            r.ok(std::move(*done));
+                                        else
+                                            r.fail(done.error().code, done.error().error);
+                                    });
+                            });
+                        }).detach();
+                    });
 }
 
 }  // namespace proa::migrate

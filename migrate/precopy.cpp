@@ -11,7 +11,8 @@ Verdict Precopy::after_round(const RoundFacts& f) {
         const double now = static_cast<double>(f.wire_bytes) / f.took.count();
         bandwidth_ = bandwidth_ == 0 ? now : 0.5 * bandwidth_ + 0.5 * now;
     }
-    if (f.pages_sent > 0) bytes_per_page_ = std::max(64.0, static_cast<double>(f.wire_bytes) / static_cast<double>(f.pages_sent));
+    if (f.pages_sent > 0)
+        bytes_per_page_ = std::max(64.0, static_cast<double>(f.wire_bytes) / static_cast<double>(f.pages_sent));
     dirty_rate_ = f.took > Seconds(0) ? static_cast<double>(f.pages_dirty) * 4096 / f.took.count() : 0;
     const double left = static_cast<double>(f.pages_dirty) * bytes_per_page_;
     predicted_ = Seconds(bandwidth_ > 0 ? left / bandwidth_ : 0) + policy_.switch_cost;
@@ -22,15 +23,17 @@ Verdict Precopy::after_round(const RoundFacts& f) {
 
     if (predicted_ <= policy_.downtime) {
         // Met. Go on only while rounds still shrink what is left to a visible degree.
-        const bool worth_it = shrinking && f.pages_dirty > policy_.min_gain_pages && rounds_ < policy_.max_rounds &&
-                              predicted_ > policy_.switch_cost * 1.5;
+        const bool worth_it = shrinking && f.pages_dirty > policy_.min_gain_pages &&
+                              rounds_ < policy_.max_rounds && predicted_ > policy_.switch_cost * 1.5;
         return worth_it ? Verdict::CopyAgain : Verdict::StopGuest;
     }
     if (stuck_ < 2 && rounds_ < policy_.max_rounds) return Verdict::CopyAgain;
     char text[200];
     std::snprintf(text, sizeof(text),
-                  "the guest dirties %.1f MiB/s and the link takes %.1f MiB/s: stopping it now would cost %.0f ms, the target is %.0f ms",
-                  dirty_rate_ / 1048576, bandwidth_ / 1048576, predicted_.count() * 1e3, policy_.downtime.count() * 1e3);
+                  "the guest dirties %.1f MiB/s and the link takes %.1f MiB/s: stopping it now would cost %.0f "
+                  "ms, the target is %.0f ms",
+                  dirty_rate_ / 1048576, bandwidth_ / 1048576, predicted_.count() * 1e3,
+                  policy_.downtime.count() * 1e3);
     reason_ = text;
     if (policy_.auto_converge && throttle_ < 99) {
         throttle_ = throttle_ == 0 ? 20 : std::min(99u, throttle_ + 10);

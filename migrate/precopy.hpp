@@ -15,12 +15,12 @@ struct PrecopyPolicy {
     bool auto_converge = false;
     bool give_up = false;  // when it does not converge: give up instead of stopping the guest anyway
     unsigned max_rounds = 30;
-    unsigned min_gain_pages = 64;     // another round must save at least this much
-    Seconds switch_cost{0.03};        // what stopping, state and starting cost beside the pages
+    unsigned min_gain_pages = 64;  // another round must save at least this much
+    Seconds switch_cost{0.03};     // what stopping, state and starting cost beside the pages
 };
 
 struct RoundFacts {
-    std::uint64_t pages_sent = 0;   // this round, zero pages included
+    std::uint64_t pages_sent = 0;  // this round, zero pages included
     std::uint64_t wire_bytes = 0;
     Seconds took{0};
     std::uint64_t pages_dirty = 0;  // left after it
@@ -36,7 +36,7 @@ class Precopy {
     double dirty_bytes_per_second() const { return dirty_rate_; }
     double wire_bytes_per_second() const { return bandwidth_; }
     unsigned rounds() const { return rounds_; }
-    unsigned throttle() const { return throttle_; }       // percent asked for by the last Throttle
+    unsigned throttle() const { return throttle_; }        // percent asked for by the last Throttle
     const std::string& reason() const { return reason_; }  // why it would not converge; empty if it does
 
   private:

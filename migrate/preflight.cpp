@@ -30,7 +30,7 @@ bool policy_from_hex(const std::string& hex, abi::CpuPolicy& p) {
 std::uint64_t disk_size(const std::string& path) {
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) return 0;
-    struct stat st{};
+    struct stat st {};
     std::uint64_t bytes = 0;
     if (::fstat(fd, &st) == 0 && S_ISBLK(st.st_mode))
         ::ioctl(fd, BLKGETSIZE64, &bytes);
@@ -43,8 +43,10 @@ std::uint64_t disk_size(const std::string& path) {
 vmm::Result<void> preflight(vmm::Daemon& here, const vmm::Json& g) {
     const std::string name = g.at("name");
     if (g.at("stream_version").get<std::uint32_t>() != kStreamVersion)
-        return vmm::fail("the hosts speak different migration streams", "install the same version of proa on both");
-    if (here.find(name) != nullptr) return vmm::fail("a guest named " + name + " runs there already", "rename or destroy it first");
+        return vmm::fail("the hosts speak different migration streams",
+                         "install the same version of proa on both");
+    if (here.find(name) != nullptr)
+        return vmm::fail("a guest named " + name + " runs there already", "rename or destroy it first");
     abi::CpuPolicy policy;
     if (!policy_from_hex(g.at("policy"), policy)) return vmm::fail("malformed CPU policy");
     if (auto r = here.host().check(policy); !r) return r;
@@ -52,18 +54,23 @@ vmm::Result<void> preflight(vmm::Daemon& here, const vmm::Json& g) {
     std::ifstream("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages") >> free_pages;
     const std::uint64_t need = g.at("memory_mib").get<std::uint64_t>() / 2 + 1;
     if (free_pages < need)
-        return vmm::fail("not enough huge pages: " + std::to_string(free_pages) + " free, " + std::to_string(need) + " needed",
+        return vmm::fail("not enough huge pages: " + std::to_string(free_pages) + " free, " +
+                             std::to_string(need) + " needed",
                          "raise /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages there");
     for (const auto& d : g.at("disks")) {
         const std::string path = d.at("path");
         const std::uint64_t size = disk_size(path);
-        if (size == 0) return vmm::fail("disk " + path + " is not there: " + std::strerror(errno), "the disk must be on storage both hosts reach, under the same path");
+        if (size == 0)
+            return vmm::fail("disk " + path + " is not there: " + std::strerror(errno),
+                             "the disk must be on storage both hosts reach, under the same path");
         if (size != d.at("size").get<std::uint64_t>())
-            return vmm::fail("disk " + path + " has another size there: it is not the same disk", "use storage that both hosts reach");
+            return vmm::fail("disk " + path + " has another size there: it is not the same disk",
+                             "use storage that both hosts reach");
     }
     for (const auto& b : g.at("bridges"))
         if (const std::string bridge = b; !bridge.empty() && ::if_nametoindex(bridge.c_str()) == 0)
-            return vmm::fail("there is no bridge " + bridge, "create it there: ip link add " + bridge + " type bridge");
+            return vmm::fail("there is no bridge " + bridge,
+                             "create it there: ip link add " + bridge + " type bridge");
     return {};
 }
 

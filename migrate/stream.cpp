@@ -21,8 +21,15 @@ transport::Result<void> send(transport::Channel& c, Record r, std::span<const st
 
 transport::Error unexpected_record(const transport::Frame& f) {
     if (f.type == static_cast<std::uint16_t>(Record::Abort))
-        return {transport::ErrorKind::Refused, "the peer gave up: " + std::string(f.payload.begin(), f.payload.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(f.payload.size(), 1024))), ""};
-    return {transport::ErrorKind::Protocol, "peer's stream refused: record " + std::to_string(f.type & 0x7fff) + " where it doesn't belong", ""};
+        return {transport::ErrorKind::Refused,
+                "the peer gave up: " +
+                    std::string(f.payload.begin(),
+                                f.payload.begin() +
+                                    static_cast<std::ptrdiff_t>(std::min<std::size_t>(f.payload.size(), 1024))),
+                ""};
+    return {transport::ErrorKind::Protocol,
+            "peer's stream refused: record " + std::to_string(f.type & 0x7fff) + " where it doesn't belong",
+            ""};
 }
 
 transport::Result<std::vector<std::uint8_t>> expect(transport::Channel& c, Record want) {

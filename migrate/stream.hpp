@@ -16,26 +16,26 @@ inline constexpr std::uint32_t kStreamVersion = 1;
 using Token = std::array<std::uint8_t, 32>;
 
 enum class Record : std::uint16_t {
-    Hello = transport::kMandatory | 1,          // source, first on each channel: HelloRecord
-    Welcome = transport::kMandatory | 2,        // destination's answer: empty
-    Pages = transport::kMandatory | 3,          // data channels: page_batch.hpp
-    RoundEnd = transport::kMandatory | 4,       // data channels: u32 round
-    RoundAck = transport::kMandatory | 5,       // control: u32 round, every channel's RoundEnd came and is applied
-    Machine = transport::kMandatory | 6,        // control: encode_machine()
-    Device = transport::kMandatory | 7,         // control: u32 name length, name, state
+    Hello = transport::kMandatory | 1,     // source, first on each channel: HelloRecord
+    Welcome = transport::kMandatory | 2,   // destination's answer: empty
+    Pages = transport::kMandatory | 3,     // data channels: page_batch.hpp
+    RoundEnd = transport::kMandatory | 4,  // data channels: u32 round
+    RoundAck = transport::kMandatory | 5,  // control: u32 round, every channel's RoundEnd came and is applied
+    Machine = transport::kMandatory | 6,   // control: encode_machine()
+    Device = transport::kMandatory | 7,    // control: u32 name length, name, state
     StateComplete = transport::kMandatory | 8,  // control: u32 final round, u32 device count
     Ready = transport::kMandatory | 9,
     Commit = transport::kMandatory | 10,
     Started = transport::kMandatory | 11,
-    Abort = transport::kMandatory | 12,         // either way: reason as text, up to 1024 bytes
-    PeerRequest = transport::kMandatory | 32,   // between daemons: a JSON object
+    Abort = transport::kMandatory | 12,        // either way: reason as text, up to 1024 bytes
+    PeerRequest = transport::kMandatory | 32,  // between daemons: a JSON object
     PeerAnswer = transport::kMandatory | 33,
 };
 
 struct HelloRecord {
     std::uint32_t version = kStreamVersion;
-    std::uint32_t channel = 0;  // 0: control; 1..: data
-    std::uint32_t channels = 0; // data channels in all
+    std::uint32_t channel = 0;   // 0: control; 1..: data
+    std::uint32_t channels = 0;  // data channels in all
     std::uint32_t reserved = 0;
     Token token{};
 };

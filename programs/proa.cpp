@@ -28,13 +28,20 @@ struct MigrateArgs {
 void add_migrate(CLI::App& m, MigrateArgs& a) {
     m.add_option("guest", a.guest, "guest to move")->required();
     m.add_option("host", a.host, "where to: a host that runs proad");
-    m.add_option("--downtime", a.downtime, "milliseconds the guest may stand still")->check(CLI::Range(1.0, 600000.0))->capture_default_str();
+    m.add_option("--downtime", a.downtime, "milliseconds the guest may stand still")
+        ->check(CLI::Range(1.0, 600000.0))
+        ->capture_default_str();
     m.add_option("--compress", a.compress, "auto, off, or a zstd level 1..19")->capture_default_str();
     m.add_option("--bandwidth", a.bandwidth, "limit in MiB/s; 0: none")->check(CLI::Range(0.0, 1e6));
-    m.add_option("--channels", a.channels, "parallel data channels")->check(CLI::Range(2, 8))->capture_default_str();
+    m.add_option("--channels", a.channels, "parallel data channels")
+        ->check(CLI::Range(2, 8))
+        ->capture_default_str();
     m.add_option("--port", a.port, "the peer's port")->capture_default_str();
-    m.add_option("--no-converge", a.no_converge, "if it never meets --downtime: stop the guest anyway, or giveup")->check(CLI::IsMember({"stop", "giveup"}));
-    m.add_option("--dirty-log", a.log, "hardware or write-protect")->check(CLI::IsMember({"hardware", "write-protect"}));
+    m.add_option("--no-converge", a.no_converge,
+                 "if it never meets --downtime: stop the guest anyway, or giveup")
+        ->check(CLI::IsMember({"stop", "giveup"}));
+    m.add_option("--dirty-log", a.log, "hardware or write-protect")
+        ->check(CLI::IsMember({"hardware", "write-protect"}));
     m.add_flag("--auto-converge", a.auto_converge, "slow the guest down stepwise if it dirties too fast");
     m.add_flag("--progress", a.progress, "show a progress bar");
     m.add_flag("--plaintext", a.plaintext, "no TLS: anyone on the network can read the guest");
@@ -47,20 +54,36 @@ int run_migrate(const Context& c, const MigrateArgs& a) {
     if (a.cancel) return ask_guest(c, a.guest, "migrate-cancel", Json::object(), r);
     if (a.resolve) {
         const int e = ask_guest(c, a.guest, "migrate-resolve", Json::object(), r);
-        if (e == kOk) std::printf("%s runs %s\n", a.guest.c_str(), r.value("runs_here", false) ? "here" : "at the destination");
+        if (e == kOk)
+            std::printf("%s runs %s\n", a.guest.c_str(),
+                        r.value("runs_here", false) ? "here" : "at the destination");
         return e;
     }
-    if (a.host.empty()) return complain({"invalid", {"where to? the destination host is missing", "proa migrate GUEST HOST"}});
-    if (a.bandwidth != 0 && a.bandwidth < 1) return complain({"invalid", {"--bandwidth: at least 1 MiB/s", ""}});
+    if (a.host.empty())
+        return complain({"invalid", {"where to? the destination host is missing", "proa migrate GUEST HOST"}});
+    if (a.bandwidth != 0 && a.bandwidth < 1)
+        return complain({"invalid", {"--bandwidth: at least 1 MiB/s", ""}});
     int level = transport::Compressor::kAuto;
-    if (a.compress == "off") level = transport::Compressor::kOff;
+    if (a.compress == "off")
+        level = transport::Compressor::kOff;
     else if (a.compress != "auto") {
         level = std::atoi(a.compress.c_str());
-        if (level < 1 || level > 19) return complain({"invalid", {"--compress: auto, off, or a level 1..19", ""}});
+        if (level < 1 || level > 19)
+            return complain({"invalid", {"--compress: auto, off, or a level 1..19", ""}});
     }
-    const Json options{{"downtime_ms", a.downtime}, {"compress", level}, {"bandwidth", static_cast<std::uint64_t>(a.bandwidth * 1048576)},
-                       {"channels", a.channels}, {"auto_converge", a.auto_converge}, {"no_converge", a.no_converge}, {"dirty_log", a.log}};
-    return migrate(c, {{"guest", a.guest}, {"host", a.host}, {"port", a.port}, {"plaintext", a.plaintext}, {"options", options}},
+    const Json options{{"downtime_ms", a.downtime},
+                       {"compress", level},
+                       {"bandwidth", static_cast<std::uint64_t>(a.bandwidth * 1048576)},
+                       {"channels", a.channels},
+                       {"auto_converge", a.auto_converge},
+                       {"no_converge", a.no_converge},
+                       {"dirty_log", a.log}};
+    return migrate(c,
+                   {{"guest", a.guest},
+                    {"host", a.host},
+                    {"port", a.port},
+                    {"plaintext", a.plaintext},
+                    {"options", options}},
                    a.progress || ::isatty(2) != 0);
 }
 
@@ -69,17 +92,25 @@ double counter_frequency(const Context& c) {
     return ask(c, "host", Json::object(), h) == kOk ? h.value("cntfrq", 0.0) : 0.0;
 }
 
-int run_create(const Context& c, const std::string& file, const std::vector<std::string>& overrides, bool paused, bool attach) {
+int run_create(const Context& c, const std::string& file, const std::vector<std::string>& overrides,
+               bool paused, bool attach) {
     std::ifstream in(file);
     if (!in) return complain({"invalid", {"cannot read " + file + ": " + std::strerror(errno), ""}});
     Json r;
-    const int e = ask(c, "create", {{"config", std::string(std::istreambuf_iterator<char>(in), {})}, {"file", file}, {"overrides", overrides}, {"paused", paused}}, r);
+    const int e = ask(c, "create",
+                      {{"config", std::string(std::istreambuf_iterator<char>(in), {})},
+                       {"file", file},
+                       {"overrides", overrides},
+                       {"paused", paused}},
+                      r);
     if (e != kOk) return e;
-    for (const auto& w : r.value("warnings", Json::array())) std::fprintf(stderr, "proa: warning: %s\n", w.get<std::string>().c_str());
+    for (const auto& w : r.value("warnings", Json::array()))
+        std::fprintf(stderr, "proa: warning: %s\n", w.get<std::string>().c_str());
     if (c.json)
         std::printf("%s\n", r.dump().c_str());
     else
-        std::printf("%s: %s, ID %u\n", r.value("name", "").c_str(), r.value("state", "").c_str(), r.value("slot", 0u));
+        std::printf("%s: %s, ID %u\n", r.value("name", "").c_str(), r.value("state", "").c_str(),
+                    r.value("slot", 0u));
     return attach ? console(c, r.value("name", "")) : kOk;
 }
 
@@ -89,7 +120,9 @@ int run_list(const Context& c, const std::string& only, bool vcpus) {
     Json guests = Json::array();
     for (const auto& g : r["guests"])
         if (only.empty() || g.value("name", "") == only) guests.push_back(g);
-    if (!only.empty() && guests.empty()) return complain({"not-found", {"no guest named " + only + " on this host", "proa list shows what runs here"}});
+    if (!only.empty() && guests.empty())
+        return complain(
+            {"not-found", {"no guest named " + only + " on this host", "proa list shows what runs here"}});
     if (c.json)
         std::printf("%s\n", guests.dump().c_str());
     else if (vcpus)
@@ -101,13 +134,15 @@ int run_list(const Context& c, const std::string& only, bool vcpus) {
 
 int run_info(const Context& c, const std::string& guest) {
     Json r;
-    const int e = guest.empty() ? ask(c, "host", Json::object(), r) : ask_guest(c, guest, "info", Json::object(), r);
+    const int e =
+        guest.empty() ? ask(c, "host", Json::object(), r) : ask_guest(c, guest, "info", Json::object(), r);
     if (e != kOk) return e;
     if (c.json) {
         std::printf("%s\n", r.dump().c_str());
         return kOk;
     }
-    for (const auto& [k, v] : r.items()) std::printf("%-16s %s\n", k.c_str(), v.is_string() ? v.get<std::string>().c_str() : v.dump().c_str());
+    for (const auto& [k, v] : r.items())
+        std::printf("%-16s %s\n", k.c_str(), v.is_string() ? v.get<std::string>().c_str() : v.dump().c_str());
     return kOk;
 }
 
@@ -126,7 +161,8 @@ int main(int argc, char** argv) {
     Context c;
     const char* name = std::strrchr(argv[0], '/');
     const bool as_migrate = std::strcmp(name != nullptr ? name + 1 : argv[0], "migrate") == 0;
-    CLI::App app(as_migrate ? "migrate: moves a running guest to another host" : "proa: guests on this host, and their way to others");
+    CLI::App app(as_migrate ? "migrate: moves a running guest to another host"
+                            : "proa: guests on this host, and their way to others");
     app.add_option("--socket", c.socket, "proad's socket")->capture_default_str();
     app.add_flag("--json", c.json, "facts as JSON");
     app.set_version_flag("--version", "proa " PROA_VERSION);
@@ -157,7 +193,8 @@ int main(int argc, char** argv) {
     auto* info = app.add_subcommand("info", "facts about this host, or a guest");
     info->add_option("guest", guest);
     auto* con = with_guest("console", "attach to a guest's console (Ctrl-] leaves)");
-    for (const char* s : {"pause", "unpause", "shutdown", "reboot", "destroy"}) with_guest(s, (std::string(s) + " a guest").c_str());
+    for (const char* s : {"pause", "unpause", "shutdown", "reboot", "destroy"})
+        with_guest(s, (std::string(s) + " a guest").c_str());
     auto* vl = app.add_subcommand("vcpu-list", "vCPUs and where they run");
     vl->add_option("guest", guest);
     auto* pin = with_guest("vcpu-pin", "say where a vCPU may run");
@@ -197,8 +234,10 @@ int main(int argc, char** argv) {
         return e;
     }
     if (init->parsed()) {
-        if (auto k = transport::init_keys(directory, hosts); !k) return complain({"failed", {k.error().what, k.error().remedy}});
-        for (const auto& h : hosts) std::printf("%s/%s: copy to /etc/proa/keys on %s\n", directory.c_str(), h.c_str(), h.c_str());
+        if (auto k = transport::init_keys(directory, hosts); !k)
+            return complain({"failed", {k.error().what, k.error().remedy}});
+        for (const auto& h : hosts)
+            std::printf("%s/%s: copy to /etc/proa/keys on %s\n", directory.c_str(), h.c_str(), h.c_str());
         return kOk;
     }
     if (completion->parsed()) return std::fputs(completion_script(), stdout), kOk;

@@ -42,7 +42,8 @@ int main(int argc, char** argv) {
     if (!config) return die(config.error());
     for (const auto& w : config->warnings) spdlog::warn("{}", w);
 
-    if (!policy.empty() && !migrate::policy_from_hex(policy, options.policy)) return die({"--policy is malformed", ""});
+    if (!policy.empty() && !migrate::policy_from_hex(policy, options.policy))
+        return die({"--policy is malformed", ""});
 
     boost::asio::io_context io;
     auto guest = vmm::GuestProcess::create(io, std::move(*config), options);
@@ -50,7 +51,8 @@ int main(int argc, char** argv) {
     ::mkdir("/run/proa", 0755);
     ::mkdir(directory.c_str(), 0700);
     auto migration = std::make_unique<migrate::GuestService>(**guest, sessions);
-    auto server = vmm::CommandServer::listen(io, directory + "/" + (*guest)->config().name + ".sock", (*guest)->commands());
+    auto server = vmm::CommandServer::listen(io, directory + "/" + (*guest)->config().name + ".sock",
+                                             (*guest)->commands());
     if (!server) return die(server.error());
     boost::asio::signal_set signals(io, SIGTERM, SIGINT);
     signals.async_wait([&](auto e, int) {

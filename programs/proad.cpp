@@ -17,7 +17,8 @@ int main(int argc, char** argv) {
     app.add_option("--listen", o.listen, "address for peers; all if empty");
     app.add_option("--port", o.port, "TCP port for peers")->capture_default_str();
     app.add_option("--proa-vm", o.vm_program, "the guest program");
-    app.add_flag("--plaintext", o.plaintext, "peers without TLS: anyone who reaches the port may read and move guests");
+    app.add_flag("--plaintext", o.plaintext,
+                 "peers without TLS: anyone who reaches the port may read and move guests");
     CLI11_PARSE(app, argc, argv);
     const auto die = [](const vmm::Error& e) {
         spdlog::error("{}{}{}", e.what, e.remedy.empty() ? "" : "; ", e.remedy);

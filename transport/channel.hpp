@@ -34,10 +34,12 @@ class ByteStream {
 
 class Channel {
   public:
-    explicit Channel(std::unique_ptr<ByteStream> s, std::string peer) : stream_(std::move(s)), peer_(std::move(peer)) {}
+    explicit Channel(std::unique_ptr<ByteStream> s, std::string peer)
+        : stream_(std::move(s)), peer_(std::move(peer)) {}
 
     Result<void> send(std::uint16_t type, std::span<const std::uint8_t> payload);
-    Result<void> send_compressed(std::uint16_t type, std::span<const std::uint8_t> wire, std::uint32_t raw_length);
+    Result<void> send_compressed(std::uint16_t type, std::span<const std::uint8_t> wire,
+                                 std::uint32_t raw_length);
     Result<Frame> receive();
     void cancel() { stream_->cancel(); }
 
@@ -53,7 +55,8 @@ class Channel {
 };
 
 // `host` is a name or address, IPv4 or IPv6. With TLS the peer's certificate must name it.
-Result<std::unique_ptr<Channel>> dial(const std::string& host, std::uint16_t port, const ChannelOptions& options);
+Result<std::unique_ptr<Channel>> dial(const std::string& host, std::uint16_t port,
+                                      const ChannelOptions& options);
 
 // Accepts on a thread of its own; each connection is handed over after its TLS handshake, on a thread of its own.
 class Listener {
@@ -61,7 +64,8 @@ class Listener {
     using Handler = std::function<void(std::unique_ptr<Channel>)>;
     using Refused = std::function<void(const Error&)>;
     static Result<std::unique_ptr<Listener>> listen(const std::string& address, std::uint16_t port,
-                                                    const ChannelOptions& options, Handler handler, Refused refused = {});
+                                                    const ChannelOptions& options, Handler handler,
+                                                    Refused refused = {});
     ~Listener();  // stops accepting and waits for handlers that are still running
     std::uint16_t port() const;
 

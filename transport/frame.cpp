@@ -30,7 +30,9 @@ FrameHeader seal_frame(std::uint16_t type, std::uint8_t flags, std::uint32_t raw
 }
 
 Result<void> check_header(const FrameHeader& h, std::uint64_t expected) {
-    const auto refuse = [](const char* what) { return fail(ErrorKind::Protocol, std::string("peer's frame refused: ") + what); };
+    const auto refuse = [](const char* what) {
+        return fail(ErrorKind::Protocol, std::string("peer's frame refused: ") + what);
+    };
     if (h.magic != kFrameMagic) return refuse("not a proa frame");
     if (h.version != kFrameVersion) return refuse("unknown frame version");
     if ((h.flags & ~frame_flag::Zstd) != 0) return refuse("unknown flags");
@@ -42,16 +44,18 @@ Result<void> check_header(const FrameHeader& h, std::uint64_t expected) {
 
 Result<void> open_frame(const FrameHeader& h, std::vector<std::uint8_t> payload, Frame& out) {
     if (payload.size() != h.length || checksum_of(h, payload) != h.checksum)
-        return fail(ErrorKind::Protocol, "peer's frame refused: checksum does not match", "check the network between the hosts");
+        return fail(ErrorKind::Protocol, "peer's frame refused: checksum does not match",
+                    "check the network between the hosts");
     out.type = h.type;
     if ((h.flags & frame_flag::Zstd) == 0) {
         out.payload = std::move(payload);
         return {};
     }
     out.payload.resize(h.raw_length);
-    thread_local const std::unique_ptr<ZSTD_DCtx, std::size_t (*)(ZSTD_DCtx*)> context(ZSTD_createDCtx(), ZSTD_freeDCtx);
-    const std::size_t n =
-        ZSTD_decompressDCtx(context.get(), out.payload.data(), out.payload.size(), payload.data(), payload.size());
+    thread_local const std::unique_ptr<ZSTD_DCtx, std::size_t (*)(ZSTD_DCtx*)> context(ZSTD_createDCtx(),
+                                                                                       ZSTD_freeDCtx);
+    const std::size_t n = ZSTD_decompressDCtx(context.get(), out.payload.data(), out.payload.size(),
+                                              payload.data(), payload.size());
     if (ZSTD_isError(n) != 0 || n != h.raw_length)
         return fail(ErrorKind::Protocol, "peer's frame refused: it does not decompress to what it says");
     return {};
@@ -63,7 +67,9 @@ struct Compressor::Context {
 };
 
 Compressor::Compressor(int level) : context_(new Context), level_(level) {}
-Compressor::~Compressor() { delete context_; }
+Compressor::~Compressor() {
+    delete context_;
+}
 
 std::span<const std::uint8_t> Compressor::compress(std::span<const std::uint8_t> raw) {
     if (level_ == kOff || raw.size() < 64) return {};
@@ -74,10 +80,12 @@ std::span<const std::uint8_t> Compressor::compress(std::span<const std::uint8_t>
     }
     out_.resize(ZSTD_compressBound(raw.size()));
     const auto start = std::chrono::steady_clock::now();
-    const std::size_t n = ZSTD_compressCCtx(context_->zstd, out_.data(), out_.size(), raw.data(), raw.size(), automatic ? 1 : level_);
+    const std::size_t n = ZSTD_compressCCtx(context_->zstd, out_.data(), out_.size(), raw.data(), raw.size(),
+                                            automatic ? 1 : level_);
     if (ZSTD_isError(n) != 0) return {};
     if (automatic) {
-        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() + 1e-9;
+        const double seconds =
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() + 1e-9;
         speed_ = static_cast<double>(raw.size()) / seconds;
         ratio_ = static_cast<double>(n) / static_cast<double>(raw.size());
         // Sending raw takes size / link; compressed, size / speed + size * ratio / link.

@@ -33,7 +33,9 @@ Error openssl_error(const std::string& what) {
     return {ErrorKind::Tls, what + ": " + text, ""};
 }
 
-bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+bool exists(const std::string& path) {
+    return ::access(path.c_str(), F_OK) == 0;
+}
 
 template <class W>
 Result<void> write_pem(const std::string& path, mode_t mode, W&& write) {
@@ -47,7 +49,8 @@ Result<void> write_pem(const std::string& path, mode_t mode, W&& write) {
 void extend(X509* c, X509* issuer, int nid, const std::string& value) {
     X509V3_CTX ctx;
     X509V3_set_ctx(&ctx, issuer, c, nullptr, nullptr, 0);
-    std::unique_ptr<X509_EXTENSION, Free<X509_EXTENSION_free>> e(X509V3_EXT_conf_nid(nullptr, &ctx, nid, value.c_str()));
+    std::unique_ptr<X509_EXTENSION, Free<X509_EXTENSION_free>> e(
+        X509V3_EXT_conf_nid(nullptr, &ctx, nid, value.c_str()));
     if (e) X509_add_ext(c, e.get(), -1);
 }
 
@@ -63,7 +66,8 @@ Certificate make(EVP_PKEY* key, const std::string& name, X509* issuer, EVP_PKEY*
     X509_gmtime_adj(X509_getm_notAfter(c.get()), 86400L * days);
     X509_set_pubkey(c.get(), key);
     X509_NAME* subject = X509_get_subject_name(c.get());
-    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
+    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8,
+                               reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
     X509_set_issuer_name(c.get(), issuer != nullptr ? X509_get_subject_name(issuer) : subject);
     X509* by = issuer != nullptr ? issuer : c.get();
     if (issuer == nullptr) {
@@ -71,7 +75,8 @@ Certificate make(EVP_PKEY* key, const std::string& name, X509* issuer, EVP_PKEY*
         extend(c.get(), by, NID_key_usage, "critical,keyCertSign");
     } else {
         std::uint8_t address[16];
-        const bool ip = ::inet_pton(AF_INET, name.c_str(), address) == 1 || ::inet_pton(AF_INET6, name.c_str(), address) == 1;
+        const bool ip = ::inet_pton(AF_INET, name.c_str(), address) == 1 ||
+                        ::inet_pton(AF_INET6, name.c_str(), address) == 1;
         extend(c.get(), by, NID_basic_constraints, "critical,CA:FALSE");
         extend(c.get(), by, NID_ext_key_usage, "serverAuth,clientAuth");
         extend(c.get(), by, NID_subject_alt_name, (ip ? "IP:" : "DNS:") + name);
@@ -81,7 +86,10 @@ Certificate make(EVP_PKEY* key, const std::string& name, X509* issuer, EVP_PKEY*
 }
 
 Result<void> save(const std::string& certificate, X509* c, const std::string& key, EVP_PKEY* k) {
-    if (auto r = write_pem(key, 0600, [&](std::FILE* f) { return PEM_write_PrivateKey(f, k, nullptr, nullptr, 0, nullptr, nullptr); }); !r)
+    if (auto r = write_pem(
+            key, 0600,
+            [&](std::FILE* f) { return PEM_write_PrivateKey(f, k, nullptr, nullptr, 0, nullptr, nullptr); });
+        !r)
         return r;
     return write_pem(certificate, 0644, [&](std::FILE* f) { return PEM_write_X509(f, c); });
 }
@@ -102,10 +110,13 @@ Result<void> init_keys(const std::string& d, const std::vector<std::string>& hos
     Key ca_key;
     Certificate ca;
     if (exists(d + "/ca.pem")) {
-        ca.reset(load_pem<X509>(d + "/ca.pem", [](std::FILE* f) { return PEM_read_X509(f, nullptr, nullptr, nullptr); }));
-        ca_key.reset(load_pem<EVP_PKEY>(d + "/ca.key", [](std::FILE* f) { return PEM_read_PrivateKey(f, nullptr, nullptr, nullptr); }));
+        ca.reset(load_pem<X509>(d + "/ca.pem",
+                                [](std::FILE* f) { return PEM_read_X509(f, nullptr, nullptr, nullptr); }));
+        ca_key.reset(load_pem<EVP_PKEY>(
+            d + "/ca.key", [](std::FILE* f) { return PEM_read_PrivateKey(f, nullptr, nullptr, nullptr); }));
         if (!ca || !ca_key)
-            return fail(ErrorKind::Tls, "cannot read " + d + "/ca.pem and ca.key", "run this where the CA was made, or in an empty directory");
+            return fail(ErrorKind::Tls, "cannot read " + d + "/ca.pem and ca.key",
+                        "run this where the CA was made, or in an empty directory");
     } else {
         ca_key.reset(EVP_EC_gen("P-256"));
         ca = make(ca_key.get(), "proa cluster CA", nullptr, nullptr, days);
@@ -117,12 +128,15 @@ Result<void> init_keys(const std::string& d, const std::vector<std::string>& hos
             return fail(ErrorKind::Refused, "'" + h + "' is not a host name or address");
         const std::string to = d + "/" + h;
         if (::mkdir(to.c_str(), 0700) != 0)
-            return fail(ErrorKind::Refused, to + ": " + std::strerror(errno), "its keys exist; remove the directory to make new ones");
+            return fail(ErrorKind::Refused, to + ": " + std::strerror(errno),
+                        "its keys exist; remove the directory to make new ones");
         Key key(EVP_EC_gen("P-256"));
         const Certificate c = make(key.get(), h, ca.get(), ca_key.get(), days);
         if (!c) return tl::unexpected(openssl_error("cannot make a certificate for " + h));
         if (auto r = save(to + "/host.pem", c.get(), to + "/host.key", key.get()); !r) return r;
-        if (auto r = write_pem(to + "/ca.pem", 0644, [&](std::FILE* f) { return PEM_write_X509(f, ca.get()); }); !r) return r;
+        if (auto r = write_pem(to + "/ca.pem", 0644, [&](std::FILE* f) { return PEM_write_X509(f, ca.get()); });
+            !r)
+            return r;
     }
     return {};
 }

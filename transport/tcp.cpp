@@ -10,11 +10,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <fcntl.h>
 #include <atomic>
 #include <boost/asio/ssl/context.hpp>
 #include <cerrno>
 #include <cstring>
-#include <fcntl.h>
 #include <list>
 #include <mutex>
 #include <thread>
@@ -60,14 +60,17 @@ class TcpStream : public ByteStream {
         while (!to.empty()) {
             const ssize_t n = ::recv(fd_, to.data(), to.size(), 0);
             if (n < 0 && errno == EINTR) continue;
-            if (n == 0) return fail(cancelled_ ? ErrorKind::Cancelled : ErrorKind::Closed, "connection to " + peer_ + " was closed");
+            if (n == 0)
+                return fail(cancelled_ ? ErrorKind::Cancelled : ErrorKind::Closed,
+                            "connection to " + peer_ + " was closed");
             if (n < 0) return tl::unexpected(socket_error("reading from", peer_));
             to = to.subspan(static_cast<std::size_t>(n));
         }
         return {};
     }
     Result<void> write(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b) override {
-        iovec v[2] = {{const_cast<std::uint8_t*>(a.data()), a.size()}, {const_cast<std::uint8_t*>(b.data()), b.size()}};
+        iovec v[2] = {{const_cast<std::uint8_t*>(a.data()), a.size()},
+                      {const_cast<std::uint8_t*>(b.data()), b.size()}};
         msghdr m{};
         m.msg_iov = v;
         m.msg_iovlen = 2;
@@ -103,7 +106,10 @@ class TcpStream : public ByteStream {
 class TlsStream final : public ByteStream {
   public:
     TlsStream(std::unique_ptr<TcpStream> tcp, std::shared_ptr<ssl::context> context, std::string peer)
-        : tcp_(std::move(tcp)), context_(std::move(context)), peer_(std::move(peer)), ssl_(SSL_new(context_->native_handle())) {
+        : tcp_(std::move(tcp)),
+          context_(std::move(context)),
+          peer_(std::move(peer)),
+          ssl_(SSL_new(context_->native_handle())) {
         SSL_set_fd(ssl_, tcp_->fd());
     }
     ~TlsStream() override { SSL_free(ssl_); }
@@ -162,7 +168,8 @@ class TlsStream final : public ByteStream {
 
   private:
     tl::unexpected<Error> closed() {
-        return fail(cancelled_ ? ErrorKind::Cancelled : ErrorKind::Closed, "connection to " + peer_ + " was closed: " + tls_reason());
+        return fail(cancelled_ ? ErrorKind::Cancelled : ErrorKind::Closed,
+                    "connection to " + peer_ + " was closed: " + tls_reason());
     }
     std::unique_ptr<TcpStream> tcp_;
     std::shared_ptr<ssl::context> context_;
@@ -179,7 +186,8 @@ Result<std::shared_ptr<ssl::context>> make_context(const Credentials& c) {
             f();
             return {};
         } catch (const boost::system::system_error& e) {
-            return fail(ErrorKind::Tls, "cannot use " + file + ": " + e.what(), "make the keys this host needs: proa keys init HOST...");
+            return fail(ErrorKind::Tls, "cannot use " + file + ": " + e.what(),
+                        "make the keys this host needs: proa keys init HOST...");
         }
     };
     SSL_CTX_set_min_proto_version(context->native_handle(), TLS1_3_VERSION);
@@ -188,8 +196,10 @@ Result<std::shared_ptr<ssl::context>> make_context(const Credentials& c) {
     SSL_CTX_set_mode(context->native_handle(), SSL_MODE_AUTO_RETRY);
     context->set_verify_mode(ssl::verify_peer | ssl::verify_fail_if_no_peer_cert);
     if (auto r = step(c.ca, [&] { context->load_verify_file(c.ca); }); !r) return tl::unexpected(r.error());
-    if (auto r = step(c.certificate, [&] { context->use_certificate_chain_file(c.certificate); }); !r) return tl::unexpected(r.error());
-    if (auto r = step(c.key, [&] { context->use_private_key_file(c.key, ssl::context::pem); }); !r) return tl::unexpected(r.error());
+    if (auto r = step(c.certificate, [&] { context->use_certificate_chain_file(c.certificate); }); !r)
+        return tl::unexpected(r.error());
+    if (auto r = step(c.key, [&] { context->use_private_key_file(c.key, ssl::context::pem); }); !r)
+        return tl::unexpected(r.error());
     return context;
 }
 
@@ -215,7 +225,8 @@ Result<int> connect_to(const std::string& host, std::uint16_t port, std::chrono:
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
     if (const int e = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &list.first); e != 0)
-        return fail(ErrorKind::Refused, "cannot resolve " + host + ": " + ::gai_strerror(e), "use a name or an address of the peer");
+        return fail(ErrorKind::Refused, "cannot resolve " + host + ": " + ::gai_strerror(e),
+                    "use a name or an address of the peer");
     Error last{ErrorKind::Refused, "no address for " + host, ""};
     for (const addrinfo* a = list.first; a != nullptr; a = a->ai_next) {
         const int fd = ::socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -243,7 +254,8 @@ Result<int> connect_to(const std::string& host, std::uint16_t port, std::chrono:
 
 }  // namespace
 
-Result<std::unique_ptr<Channel>> dial(const std::string& host, std::uint16_t port, const ChannelOptions& options) {
+Result<std::unique_ptr<Channel>> dial(const std::string& host, std::uint16_t port,
+                                      const ChannelOptions& options) {
     auto fd = connect_to(host, port, options.connect_timeout);
     if (!fd) return tl::unexpected(fd.error());
     set_options(*fd, options.io_timeout);
@@ -271,13 +283,15 @@ struct Listener::Impl {
             const int s = ::accept4(fd, reinterpret_cast<sockaddr*>(&from), &size, SOCK_CLOEXEC);
             if (s < 0) continue;
             char name[NI_MAXHOST] = "?";
-            ::getnameinfo(reinterpret_cast<const sockaddr*>(&from), size, name, sizeof(name), nullptr, 0, NI_NUMERICHOST);
+            ::getnameinfo(reinterpret_cast<const sockaddr*>(&from), size, name, sizeof(name), nullptr, 0,
+                          NI_NUMERICHOST);
             reap();
             auto done = std::make_shared<std::atomic<bool>>(false);
             sessions.emplace_back(std::thread([this, s, peer = std::string(name), done] {
-                serve(s, peer);
-                *done = true;
-            }), done);
+                                      serve(s, peer);
+                                      *done = true;
+                                  }),
+                                  done);
         }
     }
     void serve(int s, const std::string& peer) {
@@ -301,14 +315,17 @@ struct Listener::Impl {
 };
 
 Result<std::unique_ptr<Listener>> Listener::listen(const std::string& address, std::uint16_t port,
-                                                   const ChannelOptions& options, Handler handler, Refused refused) {
+                                                   const ChannelOptions& options, Handler handler,
+                                                   Refused refused) {
     if (options.tls)
         if (auto c = make_context(*options.tls); !c) return tl::unexpected(c.error());
     AddressList list;
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_PASSIVE;
-    if (const int e = ::getaddrinfo(address.empty() ? nullptr : address.c_str(), std::to_string(port).c_str(), &hints, &list.first); e != 0)
+    if (const int e = ::getaddrinfo(address.empty() ? nullptr : address.c_str(), std::to_string(port).c_str(),
+                                    &hints, &list.first);
+        e != 0)
         return fail(ErrorKind::Io, "cannot listen on " + address + ": " + ::gai_strerror(e));
     auto impl = std::make_unique<Impl>();
     impl->fd = ::socket(list.first->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);

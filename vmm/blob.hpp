@@ -13,7 +13,7 @@ namespace proa::vmm {
 class BlobWriter {
   public:
     template <class T>
-        requires std::is_trivially_copyable_v<T>
+    requires std::is_trivially_copyable_v<T>
     void put(const T& v) {
         const auto* p = reinterpret_cast<const std::uint8_t*>(&v);
         bytes_.insert(bytes_.end(), p, p + sizeof(T));
@@ -32,8 +32,7 @@ class BlobReader {
   public:
     explicit BlobReader(std::span<const std::uint8_t> b) : rest_(b) {}
     template <class T>
-        requires std::is_trivially_copyable_v<T>
-    T get() {
+    requires std::is_trivially_copyable_v<T> T get() {
         T v{};
         if (rest_.size() < sizeof(T)) {
             failed_ = true;

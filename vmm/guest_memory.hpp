@@ -23,14 +23,16 @@ class GuestMemory {
 
     // The bytes at [gpa, gpa + length), or nothing if any of them is not RAM.
     std::optional<std::span<std::uint8_t>> slice(std::uint64_t gpa, std::uint64_t length) {
-        if (gpa < abi::kRamBase || length > ram_.size() || gpa - abi::kRamBase > ram_.size() - length) return {};
+        if (gpa < abi::kRamBase || length > ram_.size() || gpa - abi::kRamBase > ram_.size() - length)
+            return {};
         return ram_.subspan(gpa - abi::kRamBase, length);
     }
 
     // A device model wrote [gpa, gpa + length) (must have come from slice()). Any thread.
     void mark_dirty(std::uint64_t gpa, std::uint64_t length) {
         if (length == 0) return;
-        const std::uint64_t first = (gpa - abi::kRamBase) / 4096, last = (gpa - abi::kRamBase + length - 1) / 4096;
+        const std::uint64_t first = (gpa - abi::kRamBase) / 4096,
+                            last = (gpa - abi::kRamBase + length - 1) / 4096;
         for (std::uint64_t p = first; p <= last; ++p) written_.set(p);
     }
 

@@ -46,12 +46,13 @@ class Session : public std::enable_shared_from_this<Session> {
 
   private:
     void write() {
-        asio::async_write(socket_, asio::buffer(out_.front()), [self = shared_from_this()](auto e, std::size_t) {
-            self->out_.pop_front();
-            if (e) return;
-            if (!self->out_.empty()) return self->write();
-            if (self->take_) std::exchange(self->take_, {})(std::move(self->socket_));
-        });
+        asio::async_write(socket_, asio::buffer(out_.front()),
+                          [self = shared_from_this()](auto e, std::size_t) {
+                              self->out_.pop_front();
+                              if (e) return;
+                              if (!self->out_.empty()) return self->write();
+                              if (self->take_) std::exchange(self->take_, {})(std::move(self->socket_));
+                          });
     }
     asio::streambuf buffer_;
     const CommandRegistry& registry_;
@@ -71,7 +72,10 @@ struct Reply::State {
         if (!session->take_) session->read();
     }
     ~State() {
-        if (!answered) finish({{"ok", false}, {"error", {{"code", "failed"}, {"what", "the command ended without an answer"}, {"remedy", ""}}}});
+        if (!answered)
+            finish({{"ok", false},
+                    {"error",
+                     {{"code", "failed"}, {"what", "the command ended without an answer"}, {"remedy", ""}}}});
     }
 };
 
@@ -93,7 +97,8 @@ void Session::read() {
         // Watches for the client's end while the command runs, without reading what it may send later.
         self->socket_.async_wait(Socket::wait_read, [self, weak = std::weak_ptr(state)](auto) {
             char c;
-            if (auto s = weak.lock(); s && !s->answered && ::recv(self->socket_.native_handle(), &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+            if (auto s = weak.lock();
+                s && !s->answered && ::recv(self->socket_.native_handle(), &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
                 self->close();
         });
         try {
@@ -104,14 +109,18 @@ void Session::read() {
     });
 }
 
-void Reply::ok(Json result) const { state_->finish({{"ok", true}, {"result", std::move(result)}}); }
+void Reply::ok(Json result) const {
+    state_->finish({{"ok", true}, {"result", std::move(result)}});
+}
 void Reply::fail(const std::string& code, const Error& e) const {
     state_->finish({{"ok", false}, {"error", {{"code", code}, {"what", e.what}, {"remedy", e.remedy}}}});
 }
 void Reply::progress(Json p) const {
     if (!state_->answered) state_->session->send({{"id", state_->id}, {"progress", std::move(p)}});
 }
-void Reply::on_disconnect(std::function<void()> f) const { state_->session->gone_.push_back(std::move(f)); }
+void Reply::on_disconnect(std::function<void()> f) const {
+    state_->session->gone_.push_back(std::move(f));
+}
 void Reply::upgrade(Json result, std::function<void(Socket)> take) const {
     state_->session->take_ = std::move(take);
     ok(std::move(result));
@@ -140,7 +149,9 @@ CommandServer::CommandServer(asio::io_context& io, const std::string& path, cons
     ::chmod(path.c_str(), 0600);
 }
 
-CommandServer::~CommandServer() { ::unlink(path_.c_str()); }
+CommandServer::~CommandServer() {
+    ::unlink(path_.c_str());
+}
 
 void CommandServer::accept() {
     acceptor_.async_accept([this](auto e, Socket s) {
@@ -155,7 +166,8 @@ namespace {
 tl::expected<Json, CallError> parse_answer(const Json& j) {
     if (j.value("ok", false)) return j.value("result", Json::object());
     const Json e = j.value("error", Json::object());
-    return tl::unexpected(CallError{e.value("code", "failed"), {e.value("what", "no reason given"), e.value("remedy", "")}});
+    return tl::unexpected(
+        CallError{e.value("code", "failed"), {e.value("what", "no reason given"), e.value("remedy", "")}});
 }
 
 }  // namespace
@@ -232,7 +244,8 @@ struct AsyncCall : std::enable_shared_from_this<AsyncCall> {
 }  // namespace
 
 void async_call(asio::io_context& io, const std::string& path, const std::string& command, const Json& args,
-                std::function<void(const Json&)> progress, std::function<void(tl::expected<Json, CallError>)> done) {
+                std::function<void(const Json&)> progress,
+                std::function<void(tl::expected<Json, CallError>)> done) {
     auto c = std::make_shared<AsyncCall>(io);
     c->progress = std::move(progress);
     c->done = std::move(done);

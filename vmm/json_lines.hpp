@@ -22,7 +22,8 @@ class Reply {
     struct State;
     explicit Reply(std::shared_ptr<State> s) : state_(std::move(s)) {}
     void ok(Json result = Json::object()) const;
-    void fail(const std::string& code, const Error& e) const;  // codes: not-found, invalid, refused, cancelled, failed
+    void fail(const std::string& code,
+              const Error& e) const;  // codes: not-found, invalid, refused, cancelled, failed
     void progress(Json p) const;
     void on_disconnect(std::function<void()> f) const;
     // Hands the client's socket over: after `ok`, raw bytes flow through it (console). The server forgets it.
@@ -64,10 +65,12 @@ struct CallError {
     Error error;
 };
 tl::expected<Json, CallError> call(const std::string& path, const std::string& command, const Json& args,
-                                   const std::function<void(const Json&)>& progress = {}, int* keep_fd = nullptr);
+                                   const std::function<void(const Json&)>& progress = {},
+                                   int* keep_fd = nullptr);
 
 // The same without waiting, on `io`'s thread: exactly one of done's arguments counts.
-void async_call(boost::asio::io_context& io, const std::string& path, const std::string& command, const Json& args,
-                std::function<void(const Json&)> progress, std::function<void(tl::expected<Json, CallError>)> done);
+void async_call(boost::asio::io_context& io, const std::string& path, const std::string& command,
+                const Json& args, std::function<void(const Json&)> progress,
+                std::function<void(tl::expected<Json, CallError>)> done);
 
 }  // namespace proa::vmm

@@ -50,8 +50,8 @@ class Machine {
     virtual Result<void> pause() = 0;  // returns when every vCPU has stopped
     virtual Result<void> reset() = 0;  // paused only
 
-    virtual Result<MachineState> save() = 0;                 // paused only
-    virtual Result<void> load(const MachineState& s) = 0;    // paused only; refuses what this host can't run
+    virtual Result<MachineState> save() = 0;               // paused only
+    virtual Result<void> load(const MachineState& s) = 0;  // paused only; refuses what this host can't run
     virtual Result<abi::CpuPolicy> policy() = 0;
 
     virtual Result<void> define_notify(std::uint64_t gpa, unsigned device) = 0;

@@ -21,14 +21,16 @@ inline constexpr std::uint64_t kBarSize = 0x1'0000;
 
 // BAR0 registers, 64-bit little endian, naturally aligned 64-bit accesses only.
 namespace reg {
-inline constexpr std::uint64_t Magic = 0x00;        // RO kMagic | kAbiVersion << 32
-inline constexpr std::uint64_t Slot = 0x08;         // RO slot (0 = host function) | kGuestSlots << 32
-inline constexpr std::uint64_t ControlArea = 0x10;  // RW physical address of a ControlArea, 2 MiB aligned; 0 detaches
-inline constexpr std::uint64_t Doorbell = 0x18;     // WO any value: run ControlArea::command, synchronously
-inline constexpr std::uint64_t Resume = 0x20;       // WO vCPU index: its exit has been answered
-inline constexpr std::uint64_t EventAck = 0x28;     // WO any value: lower INTx; call before reading the events
-inline constexpr std::uint64_t IrqLine = 0x30;      // WO IrqLineWord: drive an SPI's input
-inline constexpr std::uint64_t LatchSet = 0x38;     // WO latch << 32 | bits: OR into a status latch, raise its line
+inline constexpr std::uint64_t Magic = 0x00;  // RO kMagic | kAbiVersion << 32
+inline constexpr std::uint64_t Slot = 0x08;   // RO slot (0 = host function) | kGuestSlots << 32
+inline constexpr std::uint64_t ControlArea =
+    0x10;  // RW physical address of a ControlArea, 2 MiB aligned; 0 detaches
+inline constexpr std::uint64_t Doorbell = 0x18;  // WO any value: run ControlArea::command, synchronously
+inline constexpr std::uint64_t Resume = 0x20;    // WO vCPU index: its exit has been answered
+inline constexpr std::uint64_t EventAck = 0x28;  // WO any value: lower INTx; call before reading the events
+inline constexpr std::uint64_t IrqLine = 0x30;   // WO IrqLineWord: drive an SPI's input
+inline constexpr std::uint64_t LatchSet =
+    0x38;  // WO latch << 32 | bits: OR into a status latch, raise its line
 }  // namespace reg
 
 // IrqLine's value: INTID | level << 32. An edge interrupt latches on level 1.
@@ -43,17 +45,18 @@ enum class Op : std::uint32_t {
     Destroy = 2,       // frees all; Again until the last vCPU is out of its pCPU
     MapRam = 3,        // gpa, chunks (2 MiB each, <= kMaxMapChunks per call), PAs in `map_list`
     DefineNotify = 4,  // gpa, device (0..31): a 32-bit write there sets events.notify[device] bit (value & 63)
-    DefineLatch = 5,   // latch (0..31), gpa, intid: reads at gpa give the latch, 32-bit writes at gpa+4 clear bits
-    Run = 6,           // start or resume
-    Pause = 7,         // Again until every vCPU is stopped; then Ok, state is whole
-    Reset = 8,         // paused only: vCPUs, GIC, timers, latches to power-on; mappings stay
-    GetVcpu = 9,       // vcpu -> VcpuState in `payload` (paused only)
+    DefineLatch =
+        5,        // latch (0..31), gpa, intid: reads at gpa give the latch, 32-bit writes at gpa+4 clear bits
+    Run = 6,      // start or resume
+    Pause = 7,    // Again until every vCPU is stopped; then Ok, state is whole
+    Reset = 8,    // paused only: vCPUs, GIC, timers, latches to power-on; mappings stay
+    GetVcpu = 9,  // vcpu -> VcpuState in `payload` (paused only)
     SetVcpu = 10,
-    GetGic = 11,       // GicState
+    GetGic = 11,  // GicState
     SetGic = 12,
-    GetTime = 13,      // TimeState
+    GetTime = 13,  // TimeState
     SetTime = 14,
-    GetLatches = 15,   // LatchState
+    GetLatches = 15,  // LatchState
     SetLatches = 16,
     SetAffinity = 17,  // vcpu, mask of pCPUs
     SetWeight = 18,    // weight 1..65535, default 256
@@ -64,22 +67,22 @@ enum class Op : std::uint32_t {
     GetPolicy = 23,    // CpuPolicy the guest was created with
     RaiseNmi = 24,     // reserved
     // Host function.
-    HostInfo = 64,  // HostInfo
-    ReadLog = 65,   // from sequence -> bytes in payload, next sequence
-    CpuStats = 66,  // PcpuStats[pcpus]
-    ListGuests = 67,  // GuestStats[kGuestSlots], slot order; state None where empty
+    HostInfo = 64,     // HostInfo
+    ReadLog = 65,      // from sequence -> bytes in payload, next sequence
+    CpuStats = 66,     // PcpuStats[pcpus]
+    ListGuests = 67,   // GuestStats[kGuestSlots], slot order; state None where empty
     CheckPolicy = 68,  // CpuPolicy in payload -> Ok, or Unsupported with {register index, field shift}
 };
 
 enum class Status : std::int32_t {
     Ok = 0,
-    Again = 1,          // not finished: issue the same command again
-    Invalid = -1,       // an argument is out of range; results[0] = its index
-    NoMemory = -2,      // proa-hv's pool; results[0] = pages missing
-    Busy = -3,          // wrong state for this command (running, already created)
-    NotFound = -4,      // nothing created in this slot
-    Unsupported = -5,   // version, feature or operation this host lacks
-    Denied = -6,        // memory that is not the control domain's to give
+    Again = 1,         // not finished: issue the same command again
+    Invalid = -1,      // an argument is out of range; results[0] = its index
+    NoMemory = -2,     // proa-hv's pool; results[0] = pages missing
+    Busy = -3,         // wrong state for this command (running, already created)
+    NotFound = -4,     // nothing created in this slot
+    Unsupported = -5,  // version, feature or operation this host lacks
+    Denied = -6,       // memory that is not the control domain's to give
 };
 
 enum class DirtyLogMode : std::uint64_t { Off = 0, WriteProtect = 1, Hardware = 2 };
@@ -88,9 +91,9 @@ enum class GuestPhase : std::uint32_t { None = 0, Paused = 1, Running = 2, Pausi
 
 // Lifecycle bits in Events::lifecycle.
 namespace life {
-inline constexpr std::uint64_t PowerOff = 1 << 0;   // PSCI SYSTEM_OFF
-inline constexpr std::uint64_t Reset = 1 << 1;      // PSCI SYSTEM_RESET: stopped, waits for Reset + Run
-inline constexpr std::uint64_t Crash = 1 << 2;      // a vCPU did what cannot be resumed; see GuestStats::crash_*
+inline constexpr std::uint64_t PowerOff = 1 << 0;  // PSCI SYSTEM_OFF
+inline constexpr std::uint64_t Reset = 1 << 1;     // PSCI SYSTEM_RESET: stopped, waits for Reset + Run
+inline constexpr std::uint64_t Crash = 1 << 2;     // a vCPU did what cannot be resumed; see GuestStats::crash_*
 inline constexpr std::uint64_t Paused = 1 << 3;
 }  // namespace life
 
@@ -98,7 +101,7 @@ inline constexpr std::uint64_t Paused = 1 << 3;
 struct VcpuExit {
     enum : std::uint32_t { None = 0, MmioRead = 1, MmioWrite = 2 };
     std::uint32_t kind;
-    std::uint32_t size;   // 1, 2, 4 or 8 bytes
+    std::uint32_t size;  // 1, 2, 4 or 8 bytes
     std::uint64_t gpa;
     std::uint64_t value;  // write: what the guest stored; read: user space's answer, low `size` bytes used
     std::uint64_t count;  // of exits so far
@@ -130,16 +133,16 @@ inline constexpr std::uint64_t kPayloadSize = 0xf000, kBitmapSize = (2ull << 20)
 
 // One 2 MiB huge page. Everything in it is input from user space until proa-hv has copied and checked it.
 struct ControlArea {
-    Command command;                                  // 0x00000
-    std::uint64_t reserved0[16];                      // 0x00080
-    Events events;                                    // 0x00100
-    std::uint64_t reserved1[32];                      // 0x00300
-    VcpuExit exits[kMaxVcpus];                        // 0x00400
-    std::uint64_t reserved2[320];                     // 0x00600
-    std::uint8_t payload[kPayloadSize];               // 0x01000
-    std::uint64_t map_list[kMaxMapChunks];            // 0x10000
-    std::uint64_t reserved3[4096];                    // 0x18000
-    std::uint64_t bitmap[kBitmapSize / 8];            // 0x20000, 1 bit a page: 61 GiB of guest RAM
+    Command command;                        // 0x00000
+    std::uint64_t reserved0[16];            // 0x00080
+    Events events;                          // 0x00100
+    std::uint64_t reserved1[32];            // 0x00300
+    VcpuExit exits[kMaxVcpus];              // 0x00400
+    std::uint64_t reserved2[320];           // 0x00600
+    std::uint8_t payload[kPayloadSize];     // 0x01000
+    std::uint64_t map_list[kMaxMapChunks];  // 0x10000
+    std::uint64_t reserved3[4096];          // 0x18000
+    std::uint64_t bitmap[kBitmapSize / 8];  // 0x20000, 1 bit a page: 61 GiB of guest RAM
 };
 static_assert(offsetof(ControlArea, events) == 0x100 && offsetof(ControlArea, exits) == 0x400);
 static_assert(offsetof(ControlArea, payload) == 0x1000 && offsetof(ControlArea, map_list) == 0x1'0000);
@@ -164,7 +167,7 @@ struct HostInfo {
     std::uint64_t image_bytes;
     std::uint32_t hardware_dirty, list_registers;
     std::uint32_t ipa_bits, guests;
-    CpuPolicy policy;                      // the most a guest can be shown here
+    CpuPolicy policy;  // the most a guest can be shown here
     char version[32];
     std::uint64_t reserved[8];
 };
@@ -175,7 +178,21 @@ struct PcpuStats {
 };
 static_assert(sizeof(PcpuStats) == 64);
 
-enum class ExitKind : std::uint32_t { Wfx, Hvc, Smc, SysReg, Stage2Fault, DirtyFault, Mmio, Notify, Gic, Irq, Fp, Other, Count };
+enum class ExitKind : std::uint32_t {
+    Wfx,
+    Hvc,
+    Smc,
+    SysReg,
+    Stage2Fault,
+    DirtyFault,
+    Mmio,
+    Notify,
+    Gic,
+    Irq,
+    Fp,
+    Other,
+    Count
+};
 
 struct VcpuStats {
     std::uint64_t run_ticks;
@@ -191,8 +208,8 @@ struct GuestStats {
     std::uint32_t vcpus;
     char name[48];
     std::uint64_t ram_bytes, created_ticks;
-    std::uint64_t table_pages;     // stage-2 tables held
-    std::uint64_t dirty_pages;     // harvested so far
+    std::uint64_t table_pages;  // stage-2 tables held
+    std::uint64_t dirty_pages;  // harvested so far
     std::uint64_t dirty_log_mode;
     std::uint64_t crash_esr, crash_far, crash_pc;
     std::uint32_t weight, throttle;

@@ -23,8 +23,9 @@ extern "C" void fp_load(const FpContext* from);
 
 // SPSR_EL2 values (C5.2.20).
 namespace pstate {
-inline constexpr std::uint64_t EL0t = 0x0, EL1t = 0x4, EL1h = 0x5, kModeMask = 0xf, F = 1 << 6, I = 1 << 7, A = 1 << 8,
-                               D = 1 << 9, AArch32 = 1 << 4, SSBS = 1 << 12, IL = 1 << 20, SS = 1 << 21, PAN = 1 << 22;
+inline constexpr std::uint64_t EL0t = 0x0, EL1t = 0x4, EL1h = 0x5, kModeMask = 0xf, F = 1 << 6, I = 1 << 7,
+                               A = 1 << 8, D = 1 << 9, AArch32 = 1 << 4, SSBS = 1 << 12, IL = 1 << 20,
+                               SS = 1 << 21, PAN = 1 << 22;
 inline constexpr std::uint64_t kReset = EL1h | D | A | I | F;
 }  // namespace pstate
 

@@ -9,16 +9,20 @@ namespace {
 
 // Distributor (12.9) and redistributor (12.11) registers.
 constexpr std::uint64_t GICD_CTLR = 0x0, GICD_TYPER = 0x4, GICD_IGROUPR = 0x80, GICD_ISENABLER = 0x100,
-    GICD_ICENABLER = 0x180, GICD_ICPENDR = 0x280, GICD_ICACTIVER = 0x380, GICD_IPRIORITYR = 0x400,
-    GICD_ICFGR = 0xc00, GICD_IROUTER = 0x6000;
+                        GICD_ICENABLER = 0x180, GICD_ICPENDR = 0x280, GICD_ICACTIVER = 0x380,
+                        GICD_IPRIORITYR = 0x400, GICD_ICFGR = 0xc00, GICD_IROUTER = 0x6000;
 constexpr std::uint64_t GICR_TYPER = 0x8, GICR_WAKER = 0x14, kSgiFrame = 0x1'0000;
 constexpr std::uint32_t CTLR_RWP = 1u << 31, CTLR_ARE_NS = 1u << 4, CTLR_GRP1NS = 1u << 1, CTLR_GRP1A = 1u << 0;
 constexpr std::uint32_t WAKER_SLEEP = 1 << 1, WAKER_ASLEEP = 1 << 2;
 constexpr std::uint64_t TYPER_LAST = bit(4), TYPER_VLPIS = bit(1);
 constexpr std::uint32_t kPriority = 0xa0;
 
-constexpr std::uint64_t word(std::uint32_t intid) { return intid / 32 * 4; }
-constexpr std::uint32_t mask(std::uint32_t intid) { return 1u << (intid % 32); }
+constexpr std::uint64_t word(std::uint32_t intid) {
+    return intid / 32 * 4;
+}
+constexpr std::uint32_t mask(std::uint32_t intid) {
+    return 1u << (intid % 32);
+}
 
 }  // namespace
 
@@ -70,7 +74,8 @@ bool PhysGic::init_cpu(std::uint64_t mpidr) {
     mmio_write32(sgi + GICD_ICPENDR, ~0u);
     mmio_write32(sgi + GICD_IGROUPR, ~0u);
     for (std::uint32_t i = 0; i < 32; i += 4) mmio_write32(sgi + GICD_IPRIORITYR + i, kPriority * 0x0101'0101u);
-    mmio_write32(sgi + GICD_ISENABLER, mask(kSgiKick) | mask(kPpiMaintenance) | mask(kPpiHypTimer) | mask(kPpiVirtTimer));
+    mmio_write32(sgi + GICD_ISENABLER,
+                 mask(kSgiKick) | mask(kPpiMaintenance) | mask(kPpiHypTimer) | mask(kPpiVirtTimer));
     dsb_sy();
 
     IccSreEl2::write(icc::SRE | icc::DFB | icc::DIB | icc::ENABLE_LOWER);
@@ -132,7 +137,8 @@ void PhysGic::send_sgi(std::uint32_t intid, std::uint64_t mpidr) {
     const std::uint64_t aff0 = field(mpidr, 0, 8);
     dsb_ishst();
     IccSgi1rEl1::write(field(mpidr, 32, 8) << 48 | (aff0 / 16) << 44 | field(mpidr, 16, 8) << 32 |
-                       static_cast<std::uint64_t>(intid) << 24 | field(mpidr, 8, 8) << 16 | 1ull << (aff0 % 16));
+                       static_cast<std::uint64_t>(intid) << 24 | field(mpidr, 8, 8) << 16 |
+                       1ull << (aff0 % 16));
     isb();
 }
 

@@ -5,7 +5,7 @@
 
 namespace proa::hv {
 
-inline constexpr std::uint32_t kSgiKick = 0;         // "look at your run queue"
+inline constexpr std::uint32_t kSgiKick = 0;  // "look at your run queue"
 inline constexpr std::uint32_t kPpiMaintenance = 25, kPpiHypTimer = 26, kPpiVirtTimer = 27;
 
 struct GicLayout {
@@ -15,8 +15,8 @@ struct GicLayout {
 
 class PhysGic {
   public:
-    void init(const GicLayout& layout);       // boot CPU: distributor
-    bool init_cpu(std::uint64_t mpidr);       // each CPU: redistributor and CPU interface; false: no frame for it
+    void init(const GicLayout& layout);  // boot CPU: distributor
+    bool init_cpu(std::uint64_t mpidr);  // each CPU: redistributor and CPU interface; false: no frame for it
     unsigned spi_count() const { return spi_count_; }
 
     void enable_spi(std::uint32_t intid, bool on);

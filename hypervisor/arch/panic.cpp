@@ -21,7 +21,8 @@ void dump(const TrapFrame& f) {
     log("  PC {x} (image + {x})  PSTATE {x}  SP {x}", f.pc, f.pc - base, f.pstate, f.reserved);
     for (unsigned i = 0; i < 30; i += 3)
         log("  x{} {x}  x{} {x}  x{} {x}", i, f.x[i], i + 1, f.x[i + 1], i + 2, f.x[i + 2]);
-    log("  x30 {x}  ESR_EL2 {x}  FAR_EL2 {x}  HPFAR_EL2 {x}", f.x[30], EsrEl2::read(), FarEl2::read(), HpfarEl2::read());
+    log("  x30 {x}  ESR_EL2 {x}  FAR_EL2 {x}  HPFAR_EL2 {x}", f.x[30], EsrEl2::read(), FarEl2::read(),
+        HpfarEl2::read());
     std::uint64_t fp = f.x[29];
     for (unsigned depth = 0; depth < 12 && fp != 0 && (fp & 15) == 0; ++depth) {
         auto* frame = reinterpret_cast<const std::uint64_t*>(fp);
@@ -50,8 +51,8 @@ void dump(const TrapFrame& f) {
 extern "C" [[noreturn]] void el2_fault(unsigned vector, proa::hv::TrapFrame* frame) {
     using namespace proa::hv;
     log_set_sink(uart_write);
-    log("proa-hv panic on CPU {x}: {} exception {} EL2 (vector {})", MpidrEl1::read() & kMpidrAffinity, name_of(vector),
-        vector < 8 ? "in" : "from AArch32 below", vector);
+    log("proa-hv panic on CPU {x}: {} exception {} EL2 (vector {})", MpidrEl1::read() & kMpidrAffinity,
+        name_of(vector), vector < 8 ? "in" : "from AArch32 below", vector);
     dump(*frame);
     halt();
 }

@@ -21,7 +21,7 @@ struct Pcpu {
     Vcpu* current = nullptr;  // returned to at the end of this exit; null while idle
     Vcpu* loaded = nullptr;   // whose EL1 and GIC state is in the registers; may outlive `current` while idle
     bool online = false;
-    std::uint32_t resched = 0;     // set by others together with a kick
+    std::uint32_t resched = 0;  // set by others together with a kick
     std::uint64_t slice_end = ~0ull;
     std::uint64_t last_switch = 0;  // counter when `current` (or idling) began
     // Statistics, written by this CPU only.
@@ -29,6 +29,7 @@ struct Pcpu {
 
     static Pcpu& self() { return *reinterpret_cast<Pcpu*>(TpidrEl2::read()); }
 };
-static_assert(offsetof(Pcpu, emergency_stack) == 8 && offsetof(Pcpu, stack_top) == 16 && offsetof(Pcpu, ttbr0) == 24);
+static_assert(offsetof(Pcpu, emergency_stack) == 8 && offsetof(Pcpu, stack_top) == 16 &&
+              offsetof(Pcpu, ttbr0) == 24);
 
 }  // namespace proa::hv

@@ -31,7 +31,8 @@ class Stage2Env {
     // By IPA, then stage 1: combined entries may hold the old translation (D8.13.5).
     void flush_page(std::uint64_t vttbr, Ipa ipa) {
         in_vmid(vttbr, [ipa] {
-            asm volatile("tlbi ipas2e1is, %0\n dsb ish\n tlbi vmalle1is\n dsb ish" ::"r"(ipa.v >> 12) : "memory");
+            asm volatile("tlbi ipas2e1is, %0\n dsb ish\n tlbi vmalle1is\n dsb ish" ::"r"(ipa.v >> 12)
+                         : "memory");
         });
     }
     void flush_page_local(std::uint64_t vttbr, Ipa ipa) {

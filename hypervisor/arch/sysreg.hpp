@@ -4,22 +4,22 @@
 #pragma once
 #include <cstdint>
 
-#define PROA_SYSREG(Type, name)                                     \
-    struct Type {                                                   \
-        std::uint64_t raw;                                          \
-        static std::uint64_t read() {                               \
-            std::uint64_t v;                                        \
-            asm volatile("mrs %0, " name : "=r"(v)::"memory");      \
-            return v;                                               \
-        }                                                           \
-        static void write(std::uint64_t v) {                        \
-            asm volatile("msr " name ", %0" ::"r"(v) : "memory");   \
-        }                                                           \
+#define PROA_SYSREG(Type, name)                                                                      \
+    struct Type {                                                                                    \
+        std::uint64_t raw;                                                                           \
+        static std::uint64_t read() {                                                                \
+            std::uint64_t v;                                                                         \
+            asm volatile("mrs %0, " name : "=r"(v)::"memory");                                       \
+            return v;                                                                                \
+        }                                                                                            \
+        static void write(std::uint64_t v) { asm volatile("msr " name ", %0" ::"r"(v) : "memory"); } \
     }
 
 namespace proa::hv {
 
-constexpr std::uint64_t bit(unsigned n) { return 1ull << n; }
+constexpr std::uint64_t bit(unsigned n) {
+    return 1ull << n;
+}
 constexpr std::uint64_t field(std::uint64_t value, unsigned shift, unsigned width) {
     return value >> shift & (bit(width) - 1);
 }
@@ -27,9 +27,10 @@ constexpr std::uint64_t field(std::uint64_t value, unsigned shift, unsigned widt
 // --- EL2 configuration -------------------------------------------------------------------------------------
 PROA_SYSREG(HcrEl2, "hcr_el2");
 namespace hcr {  // D19.2.48
-inline constexpr std::uint64_t VM = bit(0), SWIO = bit(1), FMO = bit(3), IMO = bit(4), AMO = bit(5), FB = bit(9),
-    BSU_IS = bit(10), TWI = bit(13), TWE = bit(14), TID3 = bit(18), TSC = bit(19), TIDCP = bit(20), TACR = bit(21),
-    RW = bit(31), APK = bit(40), API = bit(41);
+inline constexpr std::uint64_t VM = bit(0), SWIO = bit(1), FMO = bit(3), IMO = bit(4), AMO = bit(5),
+                               FB = bit(9), BSU_IS = bit(10), TWI = bit(13), TWE = bit(14), TID3 = bit(18),
+                               TSC = bit(19), TIDCP = bit(20), TACR = bit(21), RW = bit(31), APK = bit(40),
+                               API = bit(41);
 // Every domain: stage 2 on, interrupts to EL2, WFI, SMC, ID registers and IMPDEF registers trapped, pointer
 // authentication left to EL1. No EnSCXT, no ATA: SCXTNUM and MTE are hidden by the CPU policy.
 inline constexpr std::uint64_t kDomain =
@@ -41,15 +42,21 @@ inline constexpr std::uint64_t kGuest = kDomain | FB | BSU_IS;
 PROA_SYSREG(VtcrEl2, "vtcr_el2");
 namespace vtcr {  // D19.2.160; bit 31 is RES1
 inline constexpr std::uint64_t IRGN0_WBWA = 1ull << 8, ORGN0_WBWA = 1ull << 10, SH0_INNER = 3ull << 12,
-    TG0_4K = 0, HA = bit(21), HD = bit(22), RES1 = bit(31);
-constexpr std::uint64_t t0sz(unsigned ipa_bits) { return 64 - ipa_bits; }
+                               TG0_4K = 0, HA = bit(21), HD = bit(22), RES1 = bit(31);
+constexpr std::uint64_t t0sz(unsigned ipa_bits) {
+    return 64 - ipa_bits;
+}
 constexpr std::uint64_t start_level_1 = 1ull << 6;  // SL0 = 1, 4 KiB granule
-constexpr std::uint64_t ps(std::uint64_t parange) { return parange << 16; }
+constexpr std::uint64_t ps(std::uint64_t parange) {
+    return parange << 16;
+}
 }  // namespace vtcr
 PROA_SYSREG(VttbrEl2, "vttbr_el2");
 namespace vttbr {
-constexpr std::uint64_t vmid(std::uint64_t id) { return id << 48; }
+constexpr std::uint64_t vmid(std::uint64_t id) {
+    return id << 48;
 }
+}  // namespace vttbr
 
 PROA_SYSREG(SctlrEl2, "sctlr_el2");
 namespace sctlr2 {  // D19.2.119, HCR_EL2.E2H = 0
@@ -61,9 +68,13 @@ inline constexpr std::uint64_t kMmuOn = RES1 | M | C | I | SA | WXN;
 PROA_SYSREG(TcrEl2, "tcr_el2");
 namespace tcr2 {  // D19.2.138, E2H = 0
 inline constexpr std::uint64_t RES1 = bit(31) | bit(23), IRGN0_WBWA = 1ull << 8, ORGN0_WBWA = 1ull << 10,
-    SH0_INNER = 3ull << 12;
-constexpr std::uint64_t t0sz(unsigned va_bits) { return 64 - va_bits; }
-constexpr std::uint64_t ps(std::uint64_t parange) { return parange << 16; }
+                               SH0_INNER = 3ull << 12;
+constexpr std::uint64_t t0sz(unsigned va_bits) {
+    return 64 - va_bits;
+}
+constexpr std::uint64_t ps(std::uint64_t parange) {
+    return parange << 16;
+}
 }  // namespace tcr2
 PROA_SYSREG(MairEl2, "mair_el2");
 PROA_SYSREG(Ttbr0El2, "ttbr0_el2");
@@ -87,7 +98,7 @@ PROA_SYSREG(PmcrEl0, "pmcr_el0");
 PROA_SYSREG(MdcrEl2, "mdcr_el2");
 namespace mdcr {  // D19.3.16
 inline constexpr std::uint64_t TPM = bit(6), TDE = bit(8), TDA = bit(9), TDOSA = bit(10), TDRA = bit(11),
-    TPMS = bit(14), TTRF = bit(19);
+                               TPMS = bit(14), TTRF = bit(19);
 inline constexpr std::uint64_t kDomain = TPM | TDA | TDOSA | TDRA | TPMS | TTRF;
 }  // namespace mdcr
 
@@ -182,8 +193,8 @@ PROA_SYSREG(IchVtrEl2, "S3_4_C12_C11_1");
 PROA_SYSREG(IchVmcrEl2, "S3_4_C12_C11_7");
 PROA_SYSREG(IchElrsrEl2, "S3_4_C12_C11_5");
 namespace icc {
-inline constexpr std::uint64_t SRE = bit(0), DFB = bit(1), DIB = bit(2), ENABLE_LOWER = bit(3), EOI_MODE = bit(1),
-    CBPR = bit(0);
+inline constexpr std::uint64_t SRE = bit(0), DFB = bit(1), DIB = bit(2), ENABLE_LOWER = bit(3),
+                               EOI_MODE = bit(1), CBPR = bit(0);
 inline constexpr std::uint32_t kSpurious = 1020;  // 1020..1023 are special
 }  // namespace icc
 namespace ich {
@@ -192,11 +203,13 @@ inline constexpr std::uint64_t EN = bit(0);
 
 // --- exception syndrome (D19.2.38) --------------------------------------------------------------------------
 namespace ec {
-inline constexpr unsigned Wfx = 0x01, Fp = 0x07, PacAuth = 0x09, IllegalState = 0x0e, Hvc64 = 0x16, Smc64 = 0x17,
-    SysReg = 0x18, Sve = 0x19, Sme = 0x1d, InstAbortLower = 0x20, InstAbortSame = 0x21, DataAbortLower = 0x24,
-    DataAbortSame = 0x25;
+inline constexpr unsigned Wfx = 0x01, Fp = 0x07, PacAuth = 0x09, IllegalState = 0x0e, Hvc64 = 0x16,
+                          Smc64 = 0x17, SysReg = 0x18, Sve = 0x19, Sme = 0x1d, InstAbortLower = 0x20,
+                          InstAbortSame = 0x21, DataAbortLower = 0x24, DataAbortSame = 0x25;
 }
-constexpr unsigned esr_ec(std::uint64_t esr) { return static_cast<unsigned>(field(esr, 26, 6)); }
+constexpr unsigned esr_ec(std::uint64_t esr) {
+    return static_cast<unsigned>(field(esr, 26, 6));
+}
 inline constexpr std::uint64_t kEsrIl = bit(25);
 
 }  // namespace proa::hv

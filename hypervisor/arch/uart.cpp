@@ -17,7 +17,9 @@ void put(char c) {
 
 }  // namespace
 
-void uart_init(std::uint64_t base) { uart = base; }
+void uart_init(std::uint64_t base) {
+    uart = base;
+}
 
 void uart_write(const char* text, std::size_t size) {
     if (uart == 0) return;

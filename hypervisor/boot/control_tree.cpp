@@ -38,7 +38,8 @@ int child(void* t, int parent, const char* name) {
 }
 
 void remove_compatible(void* t, const char* compatible) {
-    for (int n; (n = fdt_node_offset_by_compatible(t, -1, compatible)) >= 0;) must(fdt_del_node(t, n), compatible);
+    for (int n; (n = fdt_node_offset_by_compatible(t, -1, compatible)) >= 0;)
+        must(fdt_del_node(t, n), compatible);
 }
 
 void edit_chosen(void* t, const BootInfo& info) {
@@ -77,7 +78,8 @@ void remove_its(void* t) {
     remove_compatible(t, "arm,gic-v3-its");
     for (int n = fdt_next_node(t, -1, nullptr); n >= 0; n = fdt_next_node(t, n, nullptr)) {
         if (fdt_getprop(t, n, "msi-map", nullptr) != nullptr) must(fdt_delprop(t, n, "msi-map"), "msi-map");
-        if (fdt_getprop(t, n, "msi-parent", nullptr) != nullptr) must(fdt_delprop(t, n, "msi-parent"), "msi-parent");
+        if (fdt_getprop(t, n, "msi-parent", nullptr) != nullptr)
+            must(fdt_delprop(t, n, "msi-parent"), "msi-parent");
     }
 }
 

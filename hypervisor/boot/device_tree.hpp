@@ -39,7 +39,7 @@ struct ControlTreePlan {
     const BootInfo* info;
     std::span<const Range> reserved;
     std::uint64_t ecam, ecam_size, window, window_pci, window_size;  // bytes; `window_pci` is the PCI address
-    std::uint32_t first_intid;  // function f's INTx
+    std::uint32_t first_intid;                                       // function f's INTx
     unsigned functions;
 };
 void write_control_tree(const ControlTreePlan& plan, std::span<std::uint8_t> to);

@@ -56,9 +56,9 @@ void start_secondaries(const BootInfo& info) {
         prepare(*p, cpu_count, info.cpu_mpidr[i]);
         p->stack_top = alloc_stack_top();
         dsb_sy();
-        const std::int64_t e = firmware_call(info.psci_hvc, psci_fn::CpuOn64, p->mpidr,
-                                             reinterpret_cast<std::uint64_t>(secondary_entry),
-                                             reinterpret_cast<std::uint64_t>(p));
+        const std::int64_t e =
+            firmware_call(info.psci_hvc, psci_fn::CpuOn64, p->mpidr,
+                          reinterpret_cast<std::uint64_t>(secondary_entry), reinterpret_cast<std::uint64_t>(p));
         const std::uint64_t deadline = CntpctEl0::read() + CntfrqEl0::read();
         while (e == 0 && !__atomic_load_n(&p->online, __ATOMIC_ACQUIRE) && CntpctEl0::read() < deadline) {
         }
@@ -78,8 +78,8 @@ void main_on_boot_cpu(std::uint64_t tree) {
     init_pool(memory);
     build_el2_map(info, memory);
     log_set_sink(uart_write);
-    log("proa-hv " PROA_VERSION ": image {} KiB at {x}, pool {} MiB at {x}", memory.image.size >> 10, memory.image.base,
-        memory.pool.size >> 20, memory.pool.base);
+    log("proa-hv " PROA_VERSION ": image {} KiB at {x}, pool {} MiB at {x}", memory.image.size >> 10,
+        memory.image.base, memory.pool.size >> 20, memory.pool.base);
     set_firmware_conduit(info.psci_hvc);
     set_image_bytes(memory.image.size, started);
 
@@ -102,7 +102,9 @@ void main_on_boot_cpu(std::uint64_t tree) {
 }  // namespace
 }  // namespace proa::hv
 
-extern "C" void boot_main(std::uint64_t tree) { proa::hv::main_on_boot_cpu(tree); }
+extern "C" void boot_main(std::uint64_t tree) {
+    proa::hv::main_on_boot_cpu(tree);
+}
 
 extern "C" void secondary_main(proa::hv::Pcpu* self) {
     using namespace proa::hv;

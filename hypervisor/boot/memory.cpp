@@ -21,15 +21,21 @@ namespace {
 PagePool the_pool;
 El2Map final_map;
 
-std::uint64_t address_of(const char* symbol) { return reinterpret_cast<std::uint64_t>(symbol); }
+std::uint64_t address_of(const char* symbol) {
+    return reinterpret_cast<std::uint64_t>(symbol);
+}
 
-Range image_range() { return {address_of(image_start), address_of(image_end) - address_of(image_start)}; }
+Range image_range() {
+    return {address_of(image_start), address_of(image_end) - address_of(image_start)};
+}
 
 constexpr std::uint64_t kStackOrder = 3;  // 32 KiB: guard page, 28 KiB stack
 
 }  // namespace
 
-PagePool& pool() { return the_pool; }
+PagePool& pool() {
+    return the_pool;
+}
 
 // The pool holds stage-2 tables above all: a fully split guest costs 1/512 of its RAM. 1/64 of the host's RAM, at
 // least 16 MiB, at the top of the highest bank that keeps clear of the boot modules.
@@ -85,8 +91,12 @@ void build_el2_map(const BootInfo& info, const MemoryPlan& plan) {
     enable_mmu(final_map.ttbr0());
 }
 
-std::uint64_t el2_ttbr0() { return final_map.ttbr0(); }
-std::uint64_t el2_sctlr() { return sctlr2::kMmuOn; }
+std::uint64_t el2_ttbr0() {
+    return final_map.ttbr0();
+}
+std::uint64_t el2_sctlr() {
+    return sctlr2::kMmuOn;
+}
 
 std::uint64_t alloc_stack_top() {
     void* p = pool().alloc(kStackOrder);

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-#include "hypervisor/domain/host_commands.hpp"
 #include "hypervisor/domain/functions.hpp"
+#include "hypervisor/domain/host_commands.hpp"
 #include "hypervisor/domain/machine_state.hpp"
 #include "hypervisor/idregs/policy.hpp"
 #include "hypervisor/lib/log.hpp"
@@ -64,7 +64,9 @@ Status create(Guest& g, Command& c) {
     return Status::Ok;
 }
 
-Status destroy(Guest& g, Command&) { return abandon_guest(g) ? Status::Ok : Status::Again; }
+Status destroy(Guest& g, Command&) {
+    return abandon_guest(g) ? Status::Ok : Status::Again;
+}
 
 Status map_ram(Guest& g, Command& c) {
     const std::uint64_t gpa = c.args[0], chunks = c.args[1];
@@ -164,7 +166,8 @@ Status dirty_log(Guest& g, Command& c) {
     if (mode == abi::DirtyLogMode::Hardware && !host_has_hardware_dirty()) return Status::Unsupported;
     Guard guard(g.domain->mm_lock);
     Stage2& s = g.domain->stage2();
-    if (g.log_mode != abi::DirtyLogMode::Off && mode != g.log_mode) s.disarm(Ipa(abi::kRamBase), g.args.ram_bytes);
+    if (g.log_mode != abi::DirtyLogMode::Off && mode != g.log_mode)
+        s.disarm(Ipa(abi::kRamBase), g.args.ram_bytes);
     if (mode != abi::DirtyLogMode::Off && mode != g.log_mode &&
         !s.arm(Ipa(abi::kRamBase), g.args.ram_bytes, mode == abi::DirtyLogMode::Hardware)) {
         s.disarm(Ipa(abi::kRamBase), g.args.ram_bytes);

@@ -4,8 +4,8 @@
 
 namespace proa::hv {
 
-void run_command(Guest& g);                       // area->command, result into it
-void resume_exit(Guest& g, std::uint64_t vcpu);   // user space answered an MMIO exit
-bool abandon_guest(Guest& g);                     // proa-vm is gone; false: vCPUs still run, call again. g.lock held
+void run_command(Guest& g);                      // area->command, result into it
+void resume_exit(Guest& g, std::uint64_t vcpu);  // user space answered an MMIO exit
+bool abandon_guest(Guest& g);  // proa-vm is gone; false: vCPUs still run, call again. g.lock held
 
 }  // namespace proa::hv

@@ -19,18 +19,22 @@ class ControlInterrupts final : public HwOps {
   public:
     void enable(std::uint32_t intid, bool on) override { phys_gic().enable_spi(intid, on); }
     void configure(std::uint32_t intid, bool edge) override { phys_gic().configure_spi(intid, edge); }
-    void route(std::uint32_t intid, unsigned vcpu) override { phys_gic().route_spi(intid, pcpu(vcpu).mpidr, false); }
+    void route(std::uint32_t intid, unsigned vcpu) override {
+        phys_gic().route_spi(intid, pcpu(vcpu).mpidr, false);
+    }
     void deactivate(std::uint32_t intid) override { phys_gic().deactivate_spi(intid); }
 };
 constinit ControlInterrupts control_interrupts;
 
 void must(MapStatus s) {
-    if (s != MapStatus::Ok) panic("control domain's stage 2: {}", s == MapStatus::NoMemory ? "no memory" : "overlap");
+    if (s != MapStatus::Ok)
+        panic("control domain's stage 2: {}", s == MapStatus::NoMemory ? "no memory" : "overlap");
 }
 
 void map_ram(Stage2& s, const BootInfo& info) {
     constexpr std::uint64_t rwx = s2::NormalWb | pte::SH_INNER | s2::R | s2::W | s2::Writable;
-    for (unsigned i = 0; i < info.ram_banks; ++i) must(s.map(Ipa(info.ram[i].base), Pa(info.ram[i].base), info.ram[i].size, rwx));
+    for (unsigned i = 0; i < info.ram_banks; ++i)
+        must(s.map(Ipa(info.ram[i].base), Pa(info.ram[i].base), info.ram[i].size, rwx));
 }
 
 // Everything that is not RAM, GIC or the control bridge is the board's devices, mapped where it is.
@@ -74,7 +78,8 @@ void check_kernel(const BootInfo& info) {
     auto* h = reinterpret_cast<const Header*>(info.kernel.base);
     constexpr std::uint32_t kMagic = 0x644d'5241;  // "ARM\x64"
     if (info.kernel.size < sizeof(Header) || h->magic != kMagic)
-        panic("the control domain's kernel at {x} is not an arm64 Image (compressed? unpack it first)", info.kernel.base);
+        panic("the control domain's kernel at {x} is not an arm64 Image (compressed? unpack it first)",
+              info.kernel.base);
     if (info.kernel.base % kChunk != 0)
         panic("the control domain's kernel at {x} is not 2 MiB aligned", info.kernel.base);
 }
@@ -112,8 +117,8 @@ void start_control_domain(const BootInfo& info, const MemoryPlan& memory) {
     hide(d->stage2(), memory.pool);
 
     const Range reserved[] = {image_chunks, memory.pool};
-    const ControlTreePlan plan{&info, reserved, kBridge, kEcamSize, kWindow, kWindowPci, kWindowSize, first,
-                               abi::kGuestSlots + 1};
+    const ControlTreePlan plan{&info,      reserved,    kBridge, kEcamSize,           kWindow,
+                               kWindowPci, kWindowSize, first,   abi::kGuestSlots + 1};
     write_control_tree(plan, {reinterpret_cast<std::uint8_t*>(memory.tree.base), memory.tree.size});
 
     Vcpu& boot = d->vcpu(0);

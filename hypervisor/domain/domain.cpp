@@ -32,8 +32,12 @@ abi::CpuPolicy read_host_policy() {
 
 }  // namespace
 
-Domain& control_domain() { return *the_control_domain; }
-void set_control_domain(Domain& d) { the_control_domain = &d; }
+Domain& control_domain() {
+    return *the_control_domain;
+}
+void set_control_domain(Domain& d) {
+    the_control_domain = &d;
+}
 
 const abi::CpuPolicy& host_policy() {
     static constinit abi::CpuPolicy policy{};
@@ -41,7 +45,9 @@ const abi::CpuPolicy& host_policy() {
     return policy;
 }
 
-bool host_has_hardware_dirty() { return field(IdAa64mmfr1El1::read(), 0, 4) >= 2; }
+bool host_has_hardware_dirty() {
+    return field(IdAa64mmfr1El1::read(), 0, 4) >= 2;
+}
 
 Domain* Domain::create(const DomainConfig& c) {
     Domain* d = pool_new<Domain>();
@@ -99,7 +105,9 @@ Vcpu* Domain::vcpu_by_mpidr(std::uint64_t mpidr) {
     return nullptr;
 }
 
-void Domain::kick_gic_of(Domain& d) { kick_gic(d.gic_, d.vcpus_, d.count_); }
+void Domain::kick_gic_of(Domain& d) {
+    kick_gic(d.gic_, d.vcpus_, d.count_);
+}
 
 void Domain::set_irq(std::uint32_t intid, bool level) {
     gic_.lock.lock();
@@ -149,7 +157,9 @@ bool Domain::all_quiet() {
     return quiet;
 }
 
-void Domain::stop_clock() { stopped_counter = CntpctEl0::read() - vcpus_[0].cntvoff; }
+void Domain::stop_clock() {
+    stopped_counter = CntpctEl0::read() - vcpus_[0].cntvoff;
+}
 
 void Domain::start_clock() {
     const std::uint64_t offset = CntpctEl0::read() - stopped_counter;

@@ -13,7 +13,9 @@ unsigned ram_count, reserved_count;
 
 constexpr unsigned kFunctions = abi::kGuestSlots + 1;
 
-void update_line(Guest& g) { control_domain().set_irq(at_.first_intid + g.slot, g.config.intx()); }
+void update_line(Guest& g) {
+    control_domain().set_irq(at_.first_intid + g.slot, g.config.intx());
+}
 
 Spinlock signal_lock;  // config.pending and the line move together
 
@@ -115,7 +117,8 @@ void functions_init(const FunctionLayout& layout, const BootInfo& info) {
 }
 
 Access function_access(Ipa at, unsigned size, bool write, std::uint64_t& value) {
-    if (at.v >= at_.ecam && at.v < at_.ecam + at_.ecam_size) return config_access(at.v - at_.ecam, size, write, value);
+    if (at.v >= at_.ecam && at.v < at_.ecam + at_.ecam_size)
+        return config_access(at.v - at_.ecam, size, write, value);
     if (at.v >= at_.window && at.v < at_.window + at_.window_size)
         return window_access(at.v - at_.window + at_.window_pci, size, write, value);
     return Access::NotOurs;

@@ -15,7 +15,9 @@ void raise(Guest& g, std::uint64_t* word, std::uint64_t bits) {
 
 }  // namespace
 
-Guest& guest_in(unsigned slot) { return guests[slot]; }
+Guest& guest_in(unsigned slot) {
+    return guests[slot];
+}
 
 Guest* guest_of(const Domain& d) {
     for (unsigned s = 1; s <= abi::kGuestSlots; ++s)
@@ -34,7 +36,8 @@ void post_lifecycle(Guest& g, std::uint64_t bits) {
 }
 
 bool fast_access(Guest& g, Ipa at, unsigned size, bool write, std::uint64_t& value) {
-    if (at.v < abi::kVirtioBase || at.v >= abi::kVirtioBase + abi::kVirtioSlots * abi::kVirtioStride || size != 4)
+    if (at.v < abi::kVirtioBase || at.v >= abi::kVirtioBase + abi::kVirtioSlots * abi::kVirtioStride ||
+        size != 4)
         return false;
     if (write)
         for (unsigned d = 0; d < abi::kVirtioSlots; ++d)

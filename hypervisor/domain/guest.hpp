@@ -22,8 +22,8 @@ struct PendingMmio {
 };
 
 struct Guest {
-    Spinlock lock;         // commands
-    Spinlock fast_lock;    // latches; taken by vCPUs and by BAR writes, nothing under it but gic.lock
+    Spinlock lock;       // commands
+    Spinlock fast_lock;  // latches; taken by vCPUs and by BAR writes, nothing under it but gic.lock
     PciConfig config;
     unsigned slot = 0;
     abi::ControlArea* area = nullptr;
@@ -43,7 +43,7 @@ struct Guest {
     void reset_machine();
 };
 
-Guest& guest_in(unsigned slot);      // 1..kGuestSlots; slot 0 is the host function
+Guest& guest_in(unsigned slot);  // 1..kGuestSlots; slot 0 is the host function
 Guest* guest_of(const Domain& d);
 
 // Events to user space; any pCPU, any lock but the control domain's gic.lock may be held.

@@ -106,7 +106,7 @@ void fill_stats(const Guest& g, abi::GuestStats& s) {
     for (unsigned i = 0; i < g.args.vcpus; ++i) {
         const Vcpu& v = g.domain->vcpu(i);
         for (unsigned e = 0; e < static_cast<unsigned>(abi::ExitKind::Count); ++e) s.exits[e] += v.exits[e];
-        s.vcpu[i] = {v.run_ticks, (v.reasons & Vcpu::Off) != 0 ? 0u : 1u, run_state(v), v.node.pcpu, 0,
+        s.vcpu[i] = {v.run_ticks,    (v.reasons & Vcpu::Off) != 0 ? 0u : 1u, run_state(v), v.node.pcpu, 0,
                      v.node.affinity};
     }
 }

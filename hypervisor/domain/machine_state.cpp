@@ -10,7 +10,9 @@ namespace {
 using abi::Command;
 using abi::Status;
 
-bool quiet(Guest& g) { return g.phase == abi::GuestPhase::Paused && g.domain->all_quiet(); }
+bool quiet(Guest& g) {
+    return g.phase == abi::GuestPhase::Paused && g.domain->all_quiet();
+}
 
 template <class T>
 void put(Guest& g, const T& t) {

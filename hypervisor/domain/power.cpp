@@ -40,7 +40,9 @@ void system_down(Vcpu& v, bool reset) {
 
 }  // namespace
 
-void set_firmware_conduit(bool hvc) { firmware_hvc = hvc; }
+void set_firmware_conduit(bool hvc) {
+    firmware_hvc = hvc;
+}
 
 void wait_for_interrupt(Vcpu& v) {
     gic_sync(v);
@@ -68,8 +70,9 @@ void power_call(Vcpu& v) {
         case PsciCall::SystemReset2: system_down(v, true); return;
         case PsciCall::Features: {
             const PsciCall asked = decode_psci(r.args[0], 0, 0, 0).call;
-            result = asked == PsciCall::NotSupported || asked == PsciCall::SmcccFeatures ? psci_result::NotSupported
-                                                                                       : psci_result::Success;
+            result = asked == PsciCall::NotSupported || asked == PsciCall::SmcccFeatures
+                         ? psci_result::NotSupported
+                         : psci_result::Success;
             break;
         }
         case PsciCall::SmcccVersion: result = psci_result::SmcccVersion; break;

@@ -4,7 +4,7 @@
 
 namespace proa::hv {
 
-void power_call(Vcpu& v);       // arguments and result in v's x0..x3; the PC is past the instruction
+void power_call(Vcpu& v);          // arguments and result in v's x0..x3; the PC is past the instruction
 void wait_for_interrupt(Vcpu& v);  // WFI
 void set_firmware_conduit(bool hvc);
 

@@ -22,7 +22,9 @@ constexpr unsigned key(unsigned op0, unsigned op1, unsigned crn, unsigned crm, u
     return op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2;
 }
 
-std::uint64_t guest_counter(const Vcpu& v) { return CntpctEl0::read() - v.cntvoff; }
+std::uint64_t guest_counter(const Vcpu& v) {
+    return CntpctEl0::read() - v.cntvoff;
+}
 
 bool read_zero_write_ignore(Vcpu& v, const SysAccess& a) {
     if (a.read()) v.set_reg(a.rt(), 0);
@@ -39,7 +41,9 @@ bool send_sgi(Vcpu& v, const SysAccess& a) {
 }
 
 // Group 0 and the other security state's group 1 don't exist here: the write does nothing.
-bool ignore_write(Vcpu&, const SysAccess& a) { return !a.read(); }
+bool ignore_write(Vcpu&, const SysAccess& a) {
+    return !a.read();
+}
 
 bool counter(Vcpu& v, const SysAccess& a) {
     if (!a.read()) return false;

@@ -61,13 +61,14 @@ constexpr bool user_space_mmio(Ipa at) {
 
 void exit_to_user(Vcpu& v, Guest& g, const DataAbort& a, Ipa ipa) {
     abi::VcpuExit& e = g.area->exits[v.index];
-    g.pending[v.index] = {static_cast<std::uint8_t>(a.reg()), static_cast<std::uint8_t>(a.size()), a.sign_extend(),
-                          a.wide(), a.write()};
+    g.pending[v.index] = {static_cast<std::uint8_t>(a.reg()), static_cast<std::uint8_t>(a.size()),
+                          a.sign_extend(), a.wide(), a.write()};
     e.size = a.size();
     e.gpa = ipa.v;
     e.value = a.write() ? v.reg(a.reg()) : 0;
     e.count = e.count + 1;
-    __atomic_store_n(&e.kind, a.write() ? +abi::VcpuExit::MmioWrite : +abi::VcpuExit::MmioRead, __ATOMIC_RELEASE);
+    __atomic_store_n(&e.kind, a.write() ? +abi::VcpuExit::MmioWrite : +abi::VcpuExit::MmioRead,
+                     __ATOMIC_RELEASE);
     block(v, Vcpu::Exit);
     post_exit(g, v.index);
 }
@@ -111,7 +112,8 @@ void data_abort(Vcpu& v, std::uint64_t esr) {
         // The guest's own MMU updating its tables (S1PTW) is a write whatever WnR says.
         if (!a.write() && !a.walk()) return inject_external_abort(v, false, far);
         Guard guard(v.domain->mm_lock);
-        if (v.domain->stage2().write_fault(ipa) == WriteFault::NotWritable) inject_external_abort(v, false, far);
+        if (v.domain->stage2().write_fault(ipa) == WriteFault::NotWritable)
+            inject_external_abort(v, false, far);
         return;
     }
     v.count(abi::ExitKind::Stage2Fault);

@@ -8,12 +8,14 @@ using P = abi::CpuPolicy;
 struct Row {
     std::uint64_t P::*reg;
     unsigned crm, op2;
-    std::uint64_t shown;   // fields a guest may see; the others read 0
-    std::uint64_t fixed;   // bits set whatever the host has
+    std::uint64_t shown;      // fields a guest may see; the others read 0
+    std::uint64_t fixed;      // bits set whatever the host has
     std::uint64_t is_signed;  // fields where 0xf means "not implemented" (D19.1.3)
 };
 
-constexpr std::uint64_t f(unsigned shift) { return 0xfull << shift; }
+constexpr std::uint64_t f(unsigned shift) {
+    return 0xfull << shift;
+}
 constexpr std::uint64_t kAll = ~0ull;
 
 // Hidden: EL2, EL3, RAS, SVE, SEL2, MPAM, AMU, RME (PFR0); MTE, SME, RAS_frac, MPAM_frac, NMI (PFR1); PMU, tracing,
@@ -21,18 +23,20 @@ constexpr std::uint64_t kAll = ~0ull;
 // concerns EL2 only (MMFR1, MMFR2); stage-2 granules, ECV, FGT (MMFR0); WFxT (ISAR2).
 constexpr Row kRows[] = {
     // register               crm op2  shown                                                    fixed         signed
-    {&P::id_aa64pfr0_el1,      4, 0, f(16) | f(20) | f(24) | f(48) | f(56) | f(60),              0x11,         f(16) | f(20)},
-    {&P::id_aa64pfr1_el1,      4, 1, f(0) | f(4),                                                0,            0},
-    {&P::id_aa64zfr0_el1,      4, 4, 0,                                                          0,            0},
-    {&P::id_aa64smfr0_el1,     4, 5, 0,                                                          0,            0},
-    {&P::id_aa64dfr0_el1,      5, 0, 0,                                                          0x10'1006,    0},
-    {&P::id_aa64dfr1_el1,      5, 1, 0,                                                          0,            0},
-    {&P::id_aa64isar0_el1,     6, 0, kAll & ~f(24),                                              0,            0},
-    {&P::id_aa64isar1_el1,     6, 1, kAll,                                                       0,            0},
-    {&P::id_aa64isar2_el1,     6, 2, f(4) | f(8) | f(12) | f(16) | f(20),                        0,            0},
-    {&P::id_aa64mmfr0_el1,     7, 0, f(0) | f(4) | f(8) | f(12) | f(16) | f(20) | f(24) | f(28) | f(44), 0,    f(24) | f(28)},
-    {&P::id_aa64mmfr1_el1,     7, 1, f(0) | f(4) | f(12) | f(20) | f(28),                        0,            0},
-    {&P::id_aa64mmfr2_el1,     7, 2, f(0) | f(4) | f(8) | f(12) | f(16) | f(28) | f(32) | f(36) | f(48) | f(52) | f(60), 0, 0},
+    {&P::id_aa64pfr0_el1, 4, 0, f(16) | f(20) | f(24) | f(48) | f(56) | f(60), 0x11, f(16) | f(20)},
+    {&P::id_aa64pfr1_el1, 4, 1, f(0) | f(4), 0, 0},
+    {&P::id_aa64zfr0_el1, 4, 4, 0, 0, 0},
+    {&P::id_aa64smfr0_el1, 4, 5, 0, 0, 0},
+    {&P::id_aa64dfr0_el1, 5, 0, 0, 0x10'1006, 0},
+    {&P::id_aa64dfr1_el1, 5, 1, 0, 0, 0},
+    {&P::id_aa64isar0_el1, 6, 0, kAll & ~f(24), 0, 0},
+    {&P::id_aa64isar1_el1, 6, 1, kAll, 0, 0},
+    {&P::id_aa64isar2_el1, 6, 2, f(4) | f(8) | f(12) | f(16) | f(20), 0, 0},
+    {&P::id_aa64mmfr0_el1, 7, 0, f(0) | f(4) | f(8) | f(12) | f(16) | f(20) | f(24) | f(28) | f(44), 0,
+     f(24) | f(28)},
+    {&P::id_aa64mmfr1_el1, 7, 1, f(0) | f(4) | f(12) | f(20) | f(28), 0, 0},
+    {&P::id_aa64mmfr2_el1, 7, 2,
+     f(0) | f(4) | f(8) | f(12) | f(16) | f(28) | f(32) | f(36) | f(48) | f(52) | f(60), 0, 0},
 };
 
 constexpr unsigned word_of(std::uint64_t P::*reg) {

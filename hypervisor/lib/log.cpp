@@ -62,7 +62,8 @@ struct Line {
 };
 
 void store(const Line& line) {
-    for (std::size_t i = 0; i < line.size; ++i) ring[written++ % kRing] = static_cast<std::uint8_t>(line.text[i]);
+    for (std::size_t i = 0; i < line.size; ++i)
+        ring[written++ % kRing] = static_cast<std::uint8_t>(line.text[i]);
     if (sink != nullptr) sink(line.text, line.size);
 }
 

@@ -13,8 +13,8 @@ struct LogArg {
     const char* text;
     LogArg(const char* t) : kind(Kind::Text), number(0), text(t) {}
     template <class T>
-        requires(std::is_integral_v<T> || std::is_enum_v<T>)
-    LogArg(T v) : kind(Kind::Number), number(static_cast<std::uint64_t>(v)), text(nullptr) {}
+    requires(std::is_integral_v<T> || std::is_enum_v<T>) LogArg(T v)
+        : kind(Kind::Number), number(static_cast<std::uint64_t>(v)), text(nullptr) {}
 };
 
 void log_line(const char* format, const LogArg* args, std::size_t count);

@@ -52,7 +52,9 @@ std::size_t strnlen(const char* s, std::size_t max) {
     while (n < max && s[n] != 0) ++n;
     return n;
 }
-std::size_t strlen(const char* s) { return strnlen(s, ~std::size_t{0}); }
+std::size_t strlen(const char* s) {
+    return strnlen(s, ~std::size_t{0});
+}
 
 int strcmp(const char* a, const char* b) {
     while (*a != 0 && *a == *b) ++a, ++b;
@@ -94,5 +96,7 @@ unsigned long strtoul(const char* s, char** end, int base) {
 // libfdt.a is Debian's, built with the stack protector.
 extern "C" {
 std::uintptr_t __stack_chk_guard = 0x5afe'c0de'57ac'4a2d;
-[[noreturn]] void __stack_chk_fail() { proa::hv::panic("stack smashed in libfdt"); }
+[[noreturn]] void __stack_chk_fail() {
+    proa::hv::panic("stack smashed in libfdt");
+}
 }

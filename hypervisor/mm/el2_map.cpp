@@ -10,7 +10,8 @@ namespace {
 
 // Stage-1 attributes at EL2 (D8.3.1): AttrIndx selects MAIR_EL2's byte; AP[1] is RES1, AP[2] is read-only.
 namespace s1 {
-constexpr std::uint64_t Normal = 0ull << 2, Device = 1ull << 2, AP1 = 1ull << 6, ReadOnly = 1ull << 7, XN = 1ull << 54;
+constexpr std::uint64_t Normal = 0ull << 2, Device = 1ull << 2, AP1 = 1ull << 6, ReadOnly = 1ull << 7,
+                        XN = 1ull << 54;
 }
 constexpr std::uint64_t kMair = 0xff | 0x04ull << 8;  // 0: Normal WB RA WA; 1: Device-nGnRE
 
@@ -31,7 +32,9 @@ std::uint64_t* new_table() {
     return t;
 }
 
-unsigned index(Pa at, unsigned level) { return static_cast<unsigned>(at.v >> pte::shift(level)) & 511; }
+unsigned index(Pa at, unsigned level) {
+    return static_cast<unsigned>(at.v >> pte::shift(level)) & 511;
+}
 
 // The slot at `level`; a block met on the way is split with its attributes (only before the map is in use).
 std::uint64_t* descend(std::uint64_t* root, Pa at, unsigned level) {
@@ -41,7 +44,8 @@ std::uint64_t* descend(std::uint64_t* root, Pa at, unsigned level) {
             std::uint64_t* t = new_table();
             const std::uint64_t e = *slot;
             for (unsigned i = 0; e != 0 && i < 512; ++i)
-                t[i] = ((e & pte::kAddress) + i * pte::span(l + 1)) | (e & ~(pte::kAddress | 3)) | pte::leaf_bits(l + 1);
+                t[i] = ((e & pte::kAddress) + i * pte::span(l + 1)) | (e & ~(pte::kAddress | 3)) |
+                       pte::leaf_bits(l + 1);
             *slot = pool().pa(t).v | pte::Valid | pte::Table;
         }
         slot = &static_cast<std::uint64_t*>(pool().ptr(Pa(*slot & pte::kAddress)))[index(at, l + 1)];
@@ -51,7 +55,9 @@ std::uint64_t* descend(std::uint64_t* root, Pa at, unsigned level) {
 
 }  // namespace
 
-void El2Map::init() { root_ = new_table(); }
+void El2Map::init() {
+    root_ = new_table();
+}
 
 void El2Map::map(Pa at, std::uint64_t size, El2Memory kind) {
     for (const Pa end = at + size; at < end;) {
@@ -62,11 +68,17 @@ void El2Map::map(Pa at, std::uint64_t size, El2Memory kind) {
     }
 }
 
-void El2Map::unmap_page(Pa at) { *descend(root_, at, 3) = 0; }
+void El2Map::unmap_page(Pa at) {
+    *descend(root_, at, 3) = 0;
+}
 
-std::uint64_t El2Map::ttbr0() const { return pool().pa(root_).v; }
+std::uint64_t El2Map::ttbr0() const {
+    return pool().pa(root_).v;
+}
 
-std::uint64_t el2_mair() { return kMair; }
+std::uint64_t el2_mair() {
+    return kMair;
+}
 std::uint64_t el2_tcr() {
     return tcr2::RES1 | tcr2::t0sz(El2Map::kVaBits) | tcr2::IRGN0_WBWA | tcr2::ORGN0_WBWA | tcr2::SH0_INNER |
            tcr2::ps(field(IdAa64mmfr0El1::read(), 0, 4) < 5 ? field(IdAa64mmfr0El1::read(), 0, 4) : 5);

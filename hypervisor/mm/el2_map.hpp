@@ -11,7 +11,7 @@ enum class El2Memory : std::uint8_t { Code, ReadOnly, Data, Device };
 class El2Map {
   public:
     static constexpr unsigned kVaBits = 40;
-    void init();  // takes its tables from pool()
+    void init();                                          // takes its tables from pool()
     void map(Pa at, std::uint64_t size, El2Memory kind);  // page aligned; panics when the pool is empty
     void unmap_page(Pa at);  // a guard page inside mapped memory; before the map is in use
     std::uint64_t ttbr0() const;

@@ -73,7 +73,9 @@ class BuddyPool {
         lock_.unlock();
     }
 
-    Pa pa(const void* p) const { return at_ + static_cast<std::uint64_t>(static_cast<const std::uint8_t*>(p) - base_); }
+    Pa pa(const void* p) const {
+        return at_ + static_cast<std::uint64_t>(static_cast<const std::uint8_t*>(p) - base_);
+    }
     void* ptr(Pa p) const { return base_ + (p - at_); }
     std::uint64_t total() const { return total_; }
     std::uint64_t available() const { return available_; }

@@ -142,7 +142,8 @@ class BasicStage2 {
                 for (unsigned i = 0; i < 64; ++i) {
                     std::uint64_t* slot = &table[w * 64 + i];
                     const std::uint64_t e = __atomic_load_n(slot, __ATOMIC_RELAXED);
-                    if ((e & (s2::W | s2::Writable | pte::Valid)) != (s2::W | s2::Writable | pte::Valid)) continue;
+                    if ((e & (s2::W | s2::Writable | pte::Valid)) != (s2::W | s2::Writable | pte::Valid))
+                        continue;
                     env_->fetch_clear(slot, s2::W);
                     bits |= 1ull << i;
                     ++count;
@@ -208,7 +209,8 @@ class BasicStage2 {
         if (t == nullptr) return false;
         const std::uint64_t e = *slot, step = pte::span(level + 1);
         for (unsigned i = 0; i < 512; ++i)
-            env_->store(&t[i], ((e & pte::kAddress) + i * step) | (e & s2::kAttributes) | pte::leaf_bits(level + 1));
+            env_->store(&t[i],
+                        ((e & pte::kAddress) + i * step) | (e & s2::kAttributes) | pte::leaf_bits(level + 1));
         env_->store(slot, 0);
         env_->flush_page(vttbr_, at);
         env_->store(slot, env_->pa(t).v | pte::Valid | pte::Table);

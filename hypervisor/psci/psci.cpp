@@ -11,18 +11,12 @@ struct Row {
     PsciCall call;
 };
 constexpr Row kRows[] = {
-    {0x8400'0000, false, PsciCall::Version},
-    {0x8400'0001, true, PsciCall::CpuSuspend},
-    {0x8400'0002, false, PsciCall::CpuOff},
-    {0x8400'0003, true, PsciCall::CpuOn},
-    {0x8400'0004, true, PsciCall::AffinityInfo},
-    {0x8400'0006, false, PsciCall::MigrateInfoType},
-    {0x8400'0008, false, PsciCall::SystemOff},
-    {0x8400'0009, false, PsciCall::SystemReset},
-    {0x8400'000a, false, PsciCall::Features},
-    {0x8400'0012, true, PsciCall::SystemReset2},
-    {0x8000'0000, false, PsciCall::SmcccVersion},
-    {0x8000'0001, false, PsciCall::SmcccFeatures},
+    {0x8400'0000, false, PsciCall::Version},      {0x8400'0001, true, PsciCall::CpuSuspend},
+    {0x8400'0002, false, PsciCall::CpuOff},       {0x8400'0003, true, PsciCall::CpuOn},
+    {0x8400'0004, true, PsciCall::AffinityInfo},  {0x8400'0006, false, PsciCall::MigrateInfoType},
+    {0x8400'0008, false, PsciCall::SystemOff},    {0x8400'0009, false, PsciCall::SystemReset},
+    {0x8400'000a, false, PsciCall::Features},     {0x8400'0012, true, PsciCall::SystemReset2},
+    {0x8000'0000, false, PsciCall::SmcccVersion}, {0x8000'0001, false, PsciCall::SmcccFeatures},
 };
 
 }  // namespace

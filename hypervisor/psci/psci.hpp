@@ -6,13 +6,25 @@
 namespace proa::hv {
 
 enum class PsciCall : std::uint8_t {
-    Version, CpuSuspend, CpuOff, CpuOn, AffinityInfo, MigrateInfoType, SystemOff, SystemReset, SystemReset2, Features,
-    SmcccVersion, SmcccFeatures, Workaround, NotSupported
+    Version,
+    CpuSuspend,
+    CpuOff,
+    CpuOn,
+    AffinityInfo,
+    MigrateInfoType,
+    SystemOff,
+    SystemReset,
+    SystemReset2,
+    Features,
+    SmcccVersion,
+    SmcccFeatures,
+    Workaround,
+    NotSupported
 };
 
 namespace psci_result {
-inline constexpr std::int64_t Success = 0, NotSupported = -1, InvalidParameters = -2, Denied = -3, AlreadyOn = -4,
-                              InvalidAddress = -9;
+inline constexpr std::int64_t Success = 0, NotSupported = -1, InvalidParameters = -2, Denied = -3,
+                              AlreadyOn = -4, InvalidAddress = -9;
 inline constexpr std::int64_t Version = 0x1'0001, SmcccVersion = 0x1'0001;
 inline constexpr std::int64_t TosNotPresent = 2;  // MIGRATE_INFO_TYPE: no trusted OS that would need migrating
 }  // namespace psci_result

@@ -128,9 +128,15 @@ void dispatcher_init_cpu(Pcpu&) {
     asm volatile("tlbi alle1is\n ic ialluis\n dsb ish\n isb" ::: "memory");
 }
 
-PhysGic& phys_gic() { return *gic; }
-unsigned pcpu_count() { return cpu_count; }
-Pcpu& pcpu(unsigned id) { return *cpus[id]; }
+PhysGic& phys_gic() {
+    return *gic;
+}
+unsigned pcpu_count() {
+    return cpu_count;
+}
+Pcpu& pcpu(unsigned id) {
+    return *cpus[id];
+}
 
 void block(Vcpu& v, Vcpu::Reason why) {
     Guard guard(lock);

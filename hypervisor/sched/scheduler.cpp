@@ -86,7 +86,8 @@ void Scheduler::account(SchedNode& n, std::uint64_t ticks, std::uint64_t now) {
 
 SchedNode* Scheduler::steal(unsigned pcpu, std::uint64_t now) {
     for (unsigned p = 0; p < config_.pcpus; ++p) {
-        if (p == pcpu || queue_[p].running == nullptr) continue;  // a queue whose pCPU is about to pick needs no help
+        if (p == pcpu || queue_[p].running == nullptr)
+            continue;  // a queue whose pCPU is about to pick needs no help
         for (SchedNode* n = queue_[p].head; n != nullptr; n = n->next) {
             if (!allowed(*n, pcpu) || throttled(*n, now)) continue;
             take(queue_[p], *n);

@@ -70,12 +70,15 @@ Vcpu* take_due(Pcpu& self, std::uint64_t now) {
     return nullptr;
 }
 
-std::uint64_t next_timer_of(const Pcpu& self) { return __atomic_load_n(&per_cpu[self.id].next, __ATOMIC_RELAXED); }
+std::uint64_t next_timer_of(const Pcpu& self) {
+    return __atomic_load_n(&per_cpu[self.id].next, __ATOMIC_RELAXED);
+}
 
 void fire_timers(Vcpu& v, std::uint64_t now) {
     const std::uint64_t guest_now = now - v.cntvoff;
     v.gic->lock.lock();
-    if ((v.el1.cntv_ctl & (cnt_ctl::ENABLE | cnt_ctl::IMASK)) == cnt_ctl::ENABLE && guest_now >= v.el1.cntv_cval)
+    if ((v.el1.cntv_ctl & (cnt_ctl::ENABLE | cnt_ctl::IMASK)) == cnt_ctl::ENABLE &&
+        guest_now >= v.el1.cntv_cval)
         v.gic->vgic.hw_private_fired(v.index, abi::kVirtualTimerIntid);
     if (v.ptimer.asserted(guest_now)) v.gic->vgic.set_private_line(v.index, abi::kPhysicalTimerIntid, true);
     v.gic->lock.unlock();

@@ -70,7 +70,7 @@ std::uint64_t Vcpu::next_deadline() const {
 
 namespace {
 
-constexpr std::uint64_t kEsrUnknown = kEsrIl;  // EC 0
+constexpr std::uint64_t kEsrUnknown = kEsrIl;   // EC 0
 constexpr std::uint64_t kExternalAbort = 0x10;  // DFSC/IFSC: synchronous external abort, not on a walk
 
 // Vector offsets by where the exception came from (D1.3.1).
@@ -92,7 +92,9 @@ void enter_el1(Vcpu& v, std::uint64_t esr) {
 
 }  // namespace
 
-void inject_undefined(Vcpu& v) { enter_el1(v, kEsrUnknown); }
+void inject_undefined(Vcpu& v) {
+    enter_el1(v, kEsrUnknown);
+}
 
 void inject_external_abort(Vcpu& v, bool instruction, std::uint64_t far) {
     const bool same = (v.frame.pstate & pstate::kModeMask) != pstate::EL0t;

@@ -60,8 +60,8 @@ class Vcpu {
 
     SchedNode node;
     std::uint32_t reasons = Off | Paused;  // runnable when 0
-    bool kicked = false;      // an interrupt came since the last sync: don't fall asleep
-    bool gic_synced = false;  // list registers were folded back; flush before entry
+    bool kicked = false;                   // an interrupt came since the last sync: don't fall asleep
+    bool gic_synced = false;               // list registers were folded back; flush before entry
     Pcpu* loaded_on = nullptr;
     std::uint64_t wake_at = ~0ull;  // physical counter; ~0: no timer runs
     Pcpu* timer_on = nullptr;       // whose CNTHP covers wake_at

@@ -13,8 +13,9 @@ class VgicMmio {
     };
     // Each covers 0x80 bytes: one bit an INTID.
     static constexpr BitRange kRanges[] = {
-        {0x080, Bits::Group},        {0x100, Bits::SetEnable},  {0x180, Bits::ClearEnable}, {0x200, Bits::SetPending},
-        {0x280, Bits::ClearPending}, {0x300, Bits::SetActive},  {0x380, Bits::ClearActive},
+        {0x080, Bits::Group},       {0x100, Bits::SetEnable},    {0x180, Bits::ClearEnable},
+        {0x200, Bits::SetPending},  {0x280, Bits::ClearPending}, {0x300, Bits::SetActive},
+        {0x380, Bits::ClearActive},
     };
     static constexpr std::uint64_t kPriority = 0x400, kConfig = 0xc00, kRouter = 0x6000;
 
@@ -84,12 +85,14 @@ class VgicMmio {
         return distributor ? intid >= 32 && intid - 32 < g.config_.spis : intid < 32;
     }
 
-    static std::uint64_t read(const Vgic& g, unsigned vcpu, bool distributor, std::uint64_t offset, unsigned size) {
+    static std::uint64_t read(const Vgic& g, unsigned vcpu, bool distributor, std::uint64_t offset,
+                              unsigned size) {
         std::uint32_t first = 0;
         if (const Bits what = classify(offset, first); what != Bits::None) {
             std::uint64_t v = 0;
             for (unsigned i = 0; i < size * 8; ++i)
-                if (in_frame(first + i, distributor, g) && read_bit(*g.find(vcpu, first + i), what)) v |= 1ull << i;
+                if (in_frame(first + i, distributor, g) && read_bit(*g.find(vcpu, first + i), what))
+                    v |= 1ull << i;
             return v;
         }
         if (offset >= kPriority && offset < kPriority + 1020) {
@@ -112,7 +115,8 @@ class VgicMmio {
         return 0;
     }
 
-    static void write(Vgic& g, unsigned vcpu, bool distributor, std::uint64_t offset, unsigned size, std::uint64_t v) {
+    static void write(Vgic& g, unsigned vcpu, bool distributor, std::uint64_t offset, unsigned size,
+                      std::uint64_t v) {
         std::uint32_t first = 0;
         if (const Bits what = classify(offset, first); what != Bits::None) {
             for (unsigned i = 0; i < size * 8; ++i)
@@ -187,7 +191,8 @@ std::uint64_t Vgic::gicd_read(std::uint64_t offset, unsigned size) const {
         default: break;
     }
     if (offset >= VgicMmio::kRouter && offset < VgicMmio::kRouter + 1020 * 8)
-        return part(VgicMmio::read_router(*this, static_cast<std::uint32_t>((offset - VgicMmio::kRouter) / 8)), offset, size);
+        return part(VgicMmio::read_router(*this, static_cast<std::uint32_t>((offset - VgicMmio::kRouter) / 8)),
+                    offset, size);
     return VgicMmio::read(*this, 0, true, offset, size);
 }
 
@@ -202,7 +207,8 @@ void Vgic::gicd_write(std::uint64_t offset, unsigned size, std::uint64_t value) 
         std::uint64_t v = value;
         if (size == 4) {
             const std::uint64_t old = VgicMmio::read_router(*this, intid);
-            v = (offset & 4) != 0 ? (old & 0xffff'ffff) | value << 32 : (old & ~0xffff'ffffull) | (value & 0xffff'ffff);
+            v = (offset & 4) != 0 ? (old & 0xffff'ffff) | value << 32
+                                  : (old & ~0xffff'ffffull) | (value & 0xffff'ffff);
         }
         VgicMmio::write_router(*this, intid, v);
         return;
@@ -221,7 +227,8 @@ std::uint64_t Vgic::gicr_read(std::uint64_t offset, unsigned size) const {
             const std::uint64_t aff = config_.mpidr[vcpu];
             const std::uint64_t affinity = (aff >> 32 & 0xff) << 24 | (aff & 0xff'ffff);
             const bool last = vcpu + 1 == config_.vcpus;
-            return part(affinity << 32 | static_cast<std::uint64_t>(vcpu) << 8 | (last ? 1u << 4 : 0), offset, size);
+            return part(affinity << 32 | static_cast<std::uint64_t>(vcpu) << 8 | (last ? 1u << 4 : 0), offset,
+                        size);
         }
         case 0x10: {
             const std::uint64_t w = waker_[vcpu] | (waker_[vcpu] != 0 ? 4u : 0);  // ChildrenAsleep follows

@@ -3,8 +3,6 @@
 namespace proa::hv {
 namespace {
 
-
-
 template <class F>
 void each_bit(std::uint64_t bits, F&& f) {
     for (; bits != 0; bits &= bits - 1) f(static_cast<unsigned>(__builtin_ctzll(bits)));
@@ -269,7 +267,8 @@ void Vgic::save(abi::GicState& s) const {
 }
 
 bool Vgic::load(const abi::GicState& s) {
-    if (s.version != abi::kStateVersion || s.spi_count != config_.spis || s.vcpu_count != config_.vcpus) return false;
+    if (s.version != abi::kStateVersion || s.spi_count != config_.spis || s.vcpu_count != config_.vcpus)
+        return false;
     for (unsigned i = 0; i < config_.spis; ++i)
         if (s.spis[i].target >= config_.vcpus && s.spis[i].target != kAny) return false;
     const auto unpack = [](const abi::IrqState& o, Irq& q) {

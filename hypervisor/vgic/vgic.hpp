@@ -16,21 +16,29 @@ namespace proa::hv {
 namespace lr {
 inline constexpr std::uint64_t Pending = 1ull << 62, Active = 2ull << 62, HW = 1ull << 61, Group1 = 1ull << 60;
 inline constexpr std::uint64_t Eoi = 1ull << 41;  // HW = 0: maintenance interrupt when deactivated
-constexpr std::uint64_t priority(std::uint64_t p) { return p << 48; }
-constexpr std::uint64_t pintid(std::uint64_t i) { return i << 32; }
-constexpr std::uint32_t vintid(std::uint64_t v) { return static_cast<std::uint32_t>(v); }
+constexpr std::uint64_t priority(std::uint64_t p) {
+    return p << 48;
+}
+constexpr std::uint64_t pintid(std::uint64_t i) {
+    return i << 32;
+}
+constexpr std::uint32_t vintid(std::uint64_t v) {
+    return static_cast<std::uint32_t>(v);
+}
 }  // namespace lr
 // ICH_HCR_EL2 (12.4.3).
 namespace ich_hcr {
 inline constexpr std::uint64_t En = 1 << 0, Uie = 1 << 1, Lrenpie = 1 << 2;
-constexpr unsigned eoi_count(std::uint64_t v) { return static_cast<unsigned>(v >> 27 & 31); }
+constexpr unsigned eoi_count(std::uint64_t v) {
+    return static_cast<unsigned>(v >> 27 & 31);
+}
 }  // namespace ich_hcr
 
 struct LrFile {
     static constexpr unsigned kMax = 16;
     std::uint64_t lr[kMax] = {};
-    unsigned count = 4;        // implemented, ICH_VTR_EL2.ListRegs + 1
-    unsigned used = 0;         // lr[0..used) hold something since the last flush
+    unsigned count = 4;  // implemented, ICH_VTR_EL2.ListRegs + 1
+    unsigned used = 0;   // lr[0..used) hold something since the last flush
     std::uint64_t hcr = ich_hcr::En;
 };
 
@@ -49,15 +57,15 @@ class HwOps {
 struct Irq {
     std::uint8_t priority = 0;
     bool enabled : 1 = false;
-    bool latch : 1 = false;   // edge seen, ISPENDR written, or hardware fired
-    bool line : 1 = false;    // level input
+    bool latch : 1 = false;  // edge seen, ISPENDR written, or hardware fired
+    bool line : 1 = false;   // level input
     bool active : 1 = false;
     bool edge : 1 = false;
     bool group1 : 1 = false;
-    bool hw : 1 = false;      // list register carries HW = 1, pINTID = INTID
+    bool hw : 1 = false;          // list register carries HW = 1, pINTID = INTID
     bool from_latch : 1 = false;  // in a list register: the latch contributed and was consumed
     bool in_lr : 1 = false;
-    std::uint8_t active_on = 0;   // vCPU that holds it active (or in a list register)
+    std::uint8_t active_on = 0;  // vCPU that holds it active (or in a list register)
     std::uint16_t target = 0;
 
     bool pending() const { return latch || (line && !edge); }
@@ -84,9 +92,9 @@ class Vgic {
     void gicr_write(std::uint64_t offset, unsigned size, std::uint64_t value);
 
     // --- inputs ---------------------------------------------------------------------------------------------------
-    void set_line(std::uint32_t intid, bool level);                          // SPI
-    void set_private_line(unsigned vcpu, std::uint32_t intid, bool level);   // PPI
-    void hw_fired(std::uint32_t intid);                                      // acknowledged at EL2, still active there
+    void set_line(std::uint32_t intid, bool level);                         // SPI
+    void set_private_line(unsigned vcpu, std::uint32_t intid, bool level);  // PPI
+    void hw_fired(std::uint32_t intid);  // acknowledged at EL2, still active there
     void hw_private_fired(unsigned vcpu, std::uint32_t intid);
     void send_sgi(unsigned source, std::uint64_t icc_sgi1r);
 
@@ -94,7 +102,8 @@ class Vgic {
     void sync(unsigned vcpu, LrFile& file);
     void flush(unsigned vcpu, LrFile& file);
     bool has_deliverable(unsigned vcpu) const;  // after sync
-    bool in_flight(unsigned vcpu, std::uint32_t intid) const;  // PPI pending or active: keep it active physically
+    bool in_flight(unsigned vcpu,
+                   std::uint32_t intid) const;  // PPI pending or active: keep it active physically
     std::uint32_t take_kicks() {
         const std::uint32_t k = kicks_;
         kicks_ = 0;
@@ -110,7 +119,9 @@ class Vgic {
   private:
     friend class VgicMmio;
     Irq* find(unsigned vcpu, std::uint32_t intid);
-    const Irq* find(unsigned vcpu, std::uint32_t intid) const { return const_cast<Vgic*>(this)->find(vcpu, intid); }
+    const Irq* find(unsigned vcpu, std::uint32_t intid) const {
+        return const_cast<Vgic*>(this)->find(vcpu, intid);
+    }
     unsigned target_of(const Irq& q) const { return q.target == kAny ? 0 : q.target; }
     void update(unsigned vcpu, std::uint32_t intid);  // after any change: candidate bitmaps and kicks
     bool candidate(const Irq& q) const {

@@ -25,7 +25,8 @@ std::uint64_t now() {
 int main(int argc, char** argv) {
     const std::uint64_t pages = (argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 16) * 256;
     const std::uint64_t rate = (argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 5) * 256;  // pages a second
-    auto* memory = static_cast<std::uint64_t*>(::mmap(nullptr, pages * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    auto* memory = static_cast<std::uint64_t*>(
+        ::mmap(nullptr, pages * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     if (memory == MAP_FAILED) return 1;
     std::vector<std::uint64_t> expected(pages);
     std::uint64_t random = 88172645463325252ull;
@@ -43,7 +44,8 @@ int main(int argc, char** argv) {
         }
         write(p, 0);
     }
-    std::printf("WRITER start pages=%llu rate=%llu\n", static_cast<unsigned long long>(pages), static_cast<unsigned long long>(rate));
+    std::printf("WRITER start pages=%llu rate=%llu\n", static_cast<unsigned long long>(pages),
+                static_cast<unsigned long long>(rate));
     std::fflush(stdout);
     std::uint64_t last = now(), report = last, due = 0, at = 0, check = 0, sequence = 0, checks = 0, gap = 0;
     for (;;) {
@@ -55,14 +57,16 @@ int main(int argc, char** argv) {
         for (unsigned i = 0; i < 64; ++i, ++check, ++checks) {
             const std::uint64_t page = check % pages, *p = memory + page * kWords;
             if (p[0] == page && p[1] == expected[page] && p[kWords - 1] == (p[1] ^ page)) continue;
-            std::printf("WRITER MISMATCH page=%llu has=%llu wants=%llu\n", static_cast<unsigned long long>(page),
-                        static_cast<unsigned long long>(p[1]), static_cast<unsigned long long>(expected[page]));
+            std::printf("WRITER MISMATCH page=%llu has=%llu wants=%llu\n",
+                        static_cast<unsigned long long>(page), static_cast<unsigned long long>(p[1]),
+                        static_cast<unsigned long long>(expected[page]));
             std::fflush(stdout);
             return 1;
         }
         if (t - report >= 1'000'000'000) {
-            std::printf("WRITER ok checks=%llu writes=%llu gap_ms=%llu\n", static_cast<unsigned long long>(checks),
-                        static_cast<unsigned long long>(sequence), static_cast<unsigned long long>(gap / 1'000'000));
+            std::printf("WRITER ok checks=%llu writes=%llu gap_ms=%llu\n",
+                        static_cast<unsigned long long>(checks), static_cast<unsigned long long>(sequence),
+                        static_cast<unsigned long long>(gap / 1'000'000));
             std::fflush(stdout);
             report = t;
             gap = 0;

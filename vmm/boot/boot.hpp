@@ -21,7 +21,7 @@ struct BootPlan {
 Result<BootPlan> load_guest(GuestMemory& memory, const BootRequest& request);
 
 // The tree alone; `initrd` empty if there is none.
-Result<std::vector<std::uint8_t>> make_tree(const BootRequest& request, std::uint64_t ram_bytes, std::uint64_t initrd,
-                                            std::uint64_t initrd_end);
+Result<std::vector<std::uint8_t>> make_tree(const BootRequest& request, std::uint64_t ram_bytes,
+                                            std::uint64_t initrd, std::uint64_t initrd_end);
 
 }  // namespace proa::vmm

@@ -21,7 +21,9 @@ static_assert(sizeof(ImageHeader) == 64);
 
 Result<std::vector<std::uint8_t>> read_file(const std::string& path, const char* what) {
     std::ifstream f(path, std::ios::binary);
-    if (!f) return fail(std::string("cannot read ") + what + " " + path, std::string("correct `") + what + "` in the config");
+    if (!f)
+        return fail(std::string("cannot read ") + what + " " + path,
+                    std::string("correct `") + what + "` in the config");
     return std::vector<std::uint8_t>(std::istreambuf_iterator<char>(f), {});
 }
 
@@ -63,7 +65,8 @@ Result<BootPlan> load_guest(GuestMemory& memory, const BootRequest& request) {
     if (kernel->size() >= sizeof(h)) std::memcpy(&h, kernel->data(), sizeof(h));
     if (h.magic == kImageMagic) {
         const std::uint64_t offset = h.image_size != 0 ? h.text_offset : kFlatOffset;
-        if (offset >= memory.size()) return fail("kernel " + request.kernel + ": text_offset outside of memory");
+        if (offset >= memory.size())
+            return fail("kernel " + request.kernel + ": text_offset outside of memory");
         plan.entry = abi::kRamBase + offset;
         end = plan.entry + std::max<std::uint64_t>(h.image_size, kernel->size());
     } else {

@@ -37,7 +37,8 @@ class Tree {
     void flag(const char* name) { check(fdt_property(bytes_.data(), name, nullptr, 0)); }
     Result<std::vector<std::uint8_t>> finish() {
         check(fdt_finish(bytes_.data()));
-        if (error_ != 0) return fail(std::string("cannot build the guest's device tree: ") + fdt_strerror(error_));
+        if (error_ != 0)
+            return fail(std::string("cannot build the guest's device tree: ") + fdt_strerror(error_));
         bytes_.resize(fdt_totalsize(bytes_.data()));
         return std::move(bytes_);
     }
@@ -135,8 +136,8 @@ void board(Tree& t) {
 
 }  // namespace
 
-Result<std::vector<std::uint8_t>> make_tree(const BootRequest& request, std::uint64_t ram_bytes, std::uint64_t initrd,
-                                            std::uint64_t initrd_end) {
+Result<std::vector<std::uint8_t>> make_tree(const BootRequest& request, std::uint64_t ram_bytes,
+                                            std::uint64_t initrd, std::uint64_t initrd_end) {
     Tree t(64 * 1024 + request.command_line.size());
     t.begin("");
     t.text("compatible", "linux,dummy-virt");

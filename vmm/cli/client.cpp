@@ -22,8 +22,8 @@ int ask(const Context& c, const std::string& command, const Json& args, Json& re
     return kOk;
 }
 
-int ask_guest(const Context& c, const std::string& guest, const std::string& command, const Json& args, Json& result,
-              const std::function<void(const Json&)>& progress) {
+int ask_guest(const Context& c, const std::string& guest, const std::string& command, const Json& args,
+              Json& result, const std::function<void(const Json&)>& progress) {
     return ask(c, "guest", {{"guest", guest}, {"cmd", command}, {"args", args}}, result, progress);
 }
 
@@ -32,15 +32,17 @@ void print_list(const Json& guests, double cntfrq) {
     for (const auto& g : guests)
         std::printf("%-40s %4u %6llu %5u %9s %9.1f\n", g.value("name", "").c_str(), g.value("slot", 0u),
                     static_cast<unsigned long long>(g.value("memory_mib", 0ull)), g.value("vcpus", 0u),
-                    g.value("state", "").c_str(), cntfrq > 0 ? static_cast<double>(g.value("run_ticks", 0ull)) / cntfrq : 0.0);
+                    g.value("state", "").c_str(),
+                    cntfrq > 0 ? static_cast<double>(g.value("run_ticks", 0ull)) / cntfrq : 0.0);
 }
 
 void print_vcpus(const Json& guests, double cntfrq) {
     std::printf("%-32s %4s %5s %5s %9s %9s  %s\n", "Name", "ID", "VCPU", "CPU", "State", "Time(s)", "Affinity");
     for (const auto& g : guests)
         for (const auto& v : g.value("vcpu_list", Json::array()))
-            std::printf("%-32s %4u %5u %5u %9s %9.1f  %#llx\n", g.value("name", "").c_str(), g.value("slot", 0u),
-                        v.value("vcpu", 0u), v.value("pcpu", 0u), v.value("state", "").c_str(),
+            std::printf("%-32s %4u %5u %5u %9s %9.1f  %#llx\n", g.value("name", "").c_str(),
+                        g.value("slot", 0u), v.value("vcpu", 0u), v.value("pcpu", 0u),
+                        v.value("state", "").c_str(),
                         cntfrq > 0 ? static_cast<double>(v.value("run_ticks", 0ull)) / cntfrq : 0.0,
                         static_cast<unsigned long long>(v.value("affinity", 0ull)));
 }

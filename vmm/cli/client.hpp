@@ -19,8 +19,8 @@ int complain(const CallError& e);  // "proa: what" and the remedy on stderr; the
 int ask(const Context& c, const std::string& command, const Json& args, Json& result,
         const std::function<void(const Json&)>& progress = {});
 // The same of one guest's proa-vm.
-int ask_guest(const Context& c, const std::string& guest, const std::string& command, const Json& args, Json& result,
-              const std::function<void(const Json&)>& progress = {});
+int ask_guest(const Context& c, const std::string& guest, const std::string& command, const Json& args,
+              Json& result, const std::function<void(const Json&)>& progress = {});
 
 int console(const Context& c, const std::string& guest);  // until Ctrl-] or the guest ends
 int migrate(const Context& c, const Json& request, bool show_progress);

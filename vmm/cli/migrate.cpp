@@ -14,9 +14,11 @@ constexpr int kWidth = 30;
 void draw(const Json& p) {
     const double percent = p.value("percent", 0.0);
     const int full = static_cast<int>(percent / 100 * kWidth);
-    const std::string bar = std::string(static_cast<std::size_t>(full), '#') + std::string(static_cast<std::size_t>(kWidth - full), '.');
-    std::fprintf(stderr, "\r[%s] %3.0f%%  round %u  %.1f MB sent  %.1f MB/s  dirty %.1f MB/s  %.1f s left  ", bar.c_str(), percent,
-                 p.value("round", 0u) + 1, static_cast<double>(p.value("sent_bytes", 0ull)) / 1048576, p.value("mb_per_s", 0.0),
+    const std::string bar = std::string(static_cast<std::size_t>(full), '#') +
+                            std::string(static_cast<std::size_t>(kWidth - full), '.');
+    std::fprintf(stderr, "\r[%s] %3.0f%%  round %u  %.1f MB sent  %.1f MB/s  dirty %.1f MB/s  %.1f s left  ",
+                 bar.c_str(), percent, p.value("round", 0u) + 1,
+                 static_cast<double>(p.value("sent_bytes", 0ull)) / 1048576, p.value("mb_per_s", 0.0),
                  p.value("dirty_mb_per_s", 0.0), static_cast<double>(p.value("eta_ms", 0ull)) / 1e3);
     if (const unsigned t = p.value("throttle", 0u); t != 0) std::fprintf(stderr, "throttled %u%%  ", t);
 }
@@ -43,12 +45,14 @@ int migrate(const Context& c, const Json& request, bool show_progress) {
         return kOk;
     }
     std::uint64_t pages = 0, zero = 0;
-    for (const auto& r : done.value("rounds", Json::array())) pages += r.value("pages", 0ull), zero += r.value("zero", 0ull);
-    std::printf("%s moved to %s: %zu rounds, %llu pages (%llu zero), %.1f MB sent, %.1f s in all, downtime %.0f ms\n",
-                request.at("guest").get<std::string>().c_str(), request.at("host").get<std::string>().c_str(), done["rounds"].size(),
-                static_cast<unsigned long long>(pages), static_cast<unsigned long long>(zero),
-                static_cast<double>(done.value("wire_bytes", 0ull)) / 1048576, static_cast<double>(done.value("total_ms", 0ull)) / 1e3,
-                done.value("downtime_ms", 0.0));
+    for (const auto& r : done.value("rounds", Json::array()))
+        pages += r.value("pages", 0ull), zero += r.value("zero", 0ull);
+    std::printf(
+        "%s moved to %s: %zu rounds, %llu pages (%llu zero), %.1f MB sent, %.1f s in all, downtime %.0f ms\n",
+        request.at("guest").get<std::string>().c_str(), request.at("host").get<std::string>().c_str(),
+        done["rounds"].size(), static_cast<unsigned long long>(pages), static_cast<unsigned long long>(zero),
+        static_cast<double>(done.value("wire_bytes", 0ull)) / 1048576,
+        static_cast<double>(done.value("total_ms", 0ull)) / 1e3, done.value("downtime_ms", 0.0));
     if (const std::string note = done.value("note", ""); !note.empty()) std::printf("  %s\n", note.c_str());
     return kOk;
 }

@@ -28,7 +28,8 @@ class Parser {
             if (!v) return tl::unexpected(v.error());
             v->line = line;
             skip(false);
-            if (at_ < text_.size() && peek() != '\n' && peek() != ';') return error("more text after the value of " + key);
+            if (at_ < text_.size() && peek() != '\n' && peek() != ';')
+                return error("more text after the value of " + key);
             if (append && out.count(key) != 0) {
                 if (auto e = join(out[key], *v); !e) return tl::unexpected(e.error());
             } else {
@@ -58,7 +59,9 @@ class Parser {
     }
     std::string word() {
         std::size_t end = at_;
-        while (end < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[end])) != 0 || text_[end] == '_')) ++end;
+        while (end < text_.size() &&
+               (std::isalnum(static_cast<unsigned char>(text_[end])) != 0 || text_[end] == '_'))
+            ++end;
         std::string w = text_.substr(at_, end - at_);
         at_ = end;
         return w;

@@ -41,20 +41,25 @@ class Schema {
         if (number("memory", n, 16, 61 * 1024)) out_.memory_mib = static_cast<std::uint64_t>(n + (n & 1));
         if (number("vcpus", n, 1, 8)) out_.vcpus = static_cast<unsigned>(n);
         if (number("cpu_weight", n, 1, 65535)) out_.weight = static_cast<unsigned>(n);
-        if (number("maxmem", n, 1, 1 << 30) && static_cast<std::uint64_t>(n) != out_.memory_mib) note("maxmem", "there is no ballooning; memory stays as `memory` says");
-        if (number("maxvcpus", n, 1, 1024) && static_cast<unsigned>(n) != out_.vcpus) note("maxvcpus", "vCPUs are not hot-plugged; `vcpus` counts");
+        if (number("maxmem", n, 1, 1 << 30) && static_cast<std::uint64_t>(n) != out_.memory_mib)
+            note("maxmem", "there is no ballooning; memory stays as `memory` says");
+        if (number("maxvcpus", n, 1, 1024) && static_cast<unsigned>(n) != out_.vcpus)
+            note("maxvcpus", "vCPUs are not hot-plugged; `vcpus` counts");
         cpus();
         list("disk", [&](const std::string& s, unsigned line) { disk(s, line); });
         list("vif", [&](const std::string& s, unsigned line) { vif(s, line); });
         action("on_poweroff", out_.on_poweroff);
         action("on_reboot", out_.on_reboot);
         action("on_crash", out_.on_crash);
-        for (const char* k : {"type", "builder", "uuid", "serial", "vfb", "console", "localtime", "on_watchdog", "bootloader", "device_model_version"})
+        for (const char* k : {"type", "builder", "uuid", "serial", "vfb", "console", "localtime", "on_watchdog",
+                              "bootloader", "device_model_version"})
             if (take(k) != nullptr) note(k, "is accepted and has no effect");
         for (const auto& [key, v] : values_)
-            if (seen_.count(key) == 0) out_.warnings.push_back(at(v.line) + "unknown key `" + key + "` is ignored");
+            if (seen_.count(key) == 0)
+                out_.warnings.push_back(at(v.line) + "unknown key `" + key + "` is ignored");
         if (error_.what.empty() && out_.name.empty()) error(0, "name", "is missing", "add  name = \"...\"");
-        if (error_.what.empty() && out_.kernel.empty()) error(0, "kernel", "is missing", "add  kernel = \"/path/to/Image\"");
+        if (error_.what.empty() && out_.kernel.empty())
+            error(0, "kernel", "is missing", "add  kernel = \"/path/to/Image\"");
         map_xen_names();
         if (!error_.what.empty()) return tl::unexpected(error_);
         return {};
@@ -91,7 +96,8 @@ class Schema {
             if (r.ec == std::errc() && r.ptr == s->data() + s->size()) n = &parsed;
         }
         if (n == nullptr || *n < least || *n > most) {
-            error(v->line, key, "must be a number from " + std::to_string(least) + " to " + std::to_string(most),
+            error(v->line, key,
+                  "must be a number from " + std::to_string(least) + " to " + std::to_string(most),
                   std::string("correct `") + key + "`");
             return false;
         }
@@ -115,7 +121,8 @@ class Schema {
         if (const auto* n = std::get_if<std::int64_t>(&v->value)) s = std::to_string(*n);
         if (const auto* l = std::get_if<std::vector<std::string>>(&v->value))
             for (const auto& i : *l) s += (s.empty() ? "" : ",") + i;
-        if (!parse_cpu_list(s, out_.pcpus)) error(v->line, "cpus", "'" + s + "' is not a CPU list", "write  cpus = \"0-3,^1\"");
+        if (!parse_cpu_list(s, out_.pcpus))
+            error(v->line, "cpus", "'" + s + "' is not a CPU list", "write  cpus = \"0-3,^1\"");
     }
     void action(const char* key, OnEnd& to) {
         const CfgValue* v = take(key);
@@ -131,7 +138,8 @@ class Schema {
             to = *s == "coredump-restart" ? OnEnd::Restart : OnEnd::Destroy;
             note(key, "core dumps are not written; taken as " + s->substr(9));
         } else {
-            error(v->line, key, "must be destroy, restart, rename-restart, preserve or coredump-*", "correct it");
+            error(v->line, key, "must be destroy, restart, rename-restart, preserve or coredump-*",
+                  "correct it");
         }
     }
     // xl-disk-configuration(5): "target, format, vdev, access" positionally or by key; phy:, file: and tap prefixes.
@@ -147,15 +155,22 @@ class Schema {
                 prefixed = true;
             }
         if (parts[0].rfind("tap", 0) == 0 && parts[0].find(':') != std::string::npos)
-            return error(line, "disk", "tap disks are not supported ('" + spec + "')", "use a raw file or a block device");
+            return error(line, "disk", "tap disks are not supported ('" + spec + "')",
+                         "use a raw file or a block device");
         for (const auto& p : parts) {
             const auto eq = p.find('=');
-            const std::string key = eq == std::string::npos ? "" : p.substr(0, eq), value = eq == std::string::npos ? p : p.substr(eq + 1);
-            if (key == "target") d.path = value;
-            else if (key == "format") format = value;
-            else if (key == "vdev") d.device = value;
-            else if (key == "access") access = value;
-            else if (!key.empty() && p[0] != '/') note("disk", "parameter '" + key + "' has no effect");
+            const std::string key = eq == std::string::npos ? "" : p.substr(0, eq),
+                              value = eq == std::string::npos ? p : p.substr(eq + 1);
+            if (key == "target")
+                d.path = value;
+            else if (key == "format")
+                format = value;
+            else if (key == "vdev")
+                d.device = value;
+            else if (key == "access")
+                access = value;
+            else if (!key.empty() && p[0] != '/')
+                note("disk", "parameter '" + key + "' has no effect");
             else if (prefixed) {  // the old form: target, vdev, access
                 (position == 0 ? d.path : position == 1 ? d.device : access) = p;
                 ++position;
@@ -167,10 +182,16 @@ class Schema {
                 ++position;
             }
         }
-        if (format != "raw") return error(line, "disk", "format '" + format + "' is not supported", "convert it: qemu-img convert -O raw");
-        if (access == "r" || access == "ro") d.read_only = true;
-        else if (access != "w" && access != "rw") return error(line, "disk", "access '" + access + "' must be r or w", "correct it");
-        if (d.path.empty()) return error(line, "disk", "'" + spec + "' names no target", "write  disk = [ 'phy:/dev/vg/lv,xvda,w' ]");
+        if (format != "raw")
+            return error(line, "disk", "format '" + format + "' is not supported",
+                         "convert it: qemu-img convert -O raw");
+        if (access == "r" || access == "ro")
+            d.read_only = true;
+        else if (access != "w" && access != "rw")
+            return error(line, "disk", "access '" + access + "' must be r or w", "correct it");
+        if (d.path.empty())
+            return error(line, "disk", "'" + spec + "' names no target",
+                         "write  disk = [ 'phy:/dev/vg/lv,xvda,w' ]");
         out_.disks.push_back(d);
     }
     void vif(const std::string& spec, unsigned line) {
@@ -180,8 +201,10 @@ class Schema {
             const auto eq = p.find('=');
             const std::string key = p.substr(0, eq), value = eq == std::string::npos ? "" : p.substr(eq + 1);
             if (key == "mac") {
-                if (!std::regex_match(value, std::regex("([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}")) || (std::stoi(value.substr(0, 2), nullptr, 16) & 1) != 0)
-                    return error(line, "vif", "'" + value + "' is not a unicast MAC address", "write  mac=00:16:3e:xx:xx:xx");
+                if (!std::regex_match(value, std::regex("([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}")) ||
+                    (std::stoi(value.substr(0, 2), nullptr, 16) & 1) != 0)
+                    return error(line, "vif", "'" + value + "' is not a unicast MAC address",
+                                 "write  mac=00:16:3e:xx:xx:xx");
                 v.mac = value;
             } else if (key == "bridge") {
                 v.bridge = value;
@@ -198,7 +221,8 @@ class Schema {
         const std::string mapped = std::regex_replace(out_.extra, std::regex("\\bxvd([a-z])"), "vd$1");
         if (mapped != out_.extra) {
             out_.extra = mapped;
-            out_.warnings.push_back(file_ + ": disks are virtio here: /dev/xvdX in the kernel's arguments became /dev/vdX");
+            out_.warnings.push_back(
+                file_ + ": disks are virtio here: /dev/xvdX in the kernel's arguments became /dev/vdX");
         }
     }
 
@@ -235,7 +259,8 @@ bool parse_cpu_list(const std::string& text, std::uint64_t& mask) {
     return true;
 }
 
-Result<GuestConfig> parse_config(const std::string& text, const std::string& file, const std::vector<std::string>& overrides) {
+Result<GuestConfig> parse_config(const std::string& text, const std::string& file,
+                                 const std::vector<std::string>& overrides) {
     auto values = parse_cfg(text, file);
     if (!values) return tl::unexpected(values.error());
     for (const auto& o : overrides) {

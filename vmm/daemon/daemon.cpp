@@ -26,7 +26,8 @@ int memfd_of(int pid) {
         while (const dirent* e = ::readdir(d)) {
             char target[256] = {};
             const std::string link = directory + "/" + e->d_name;
-            if (::readlink(link.c_str(), target, sizeof(target) - 1) > 0 && std::strstr(target, "memfd:") != nullptr && found < 0)
+            if (::readlink(link.c_str(), target, sizeof(target) - 1) > 0 &&
+                std::strstr(target, "memfd:") != nullptr && found < 0)
                 found = ::open(link.c_str(), O_RDWR | O_CLOEXEC);
         }
         ::closedir(d);
@@ -37,7 +38,8 @@ int memfd_of(int pid) {
 }  // namespace
 
 Result<std::unique_ptr<Daemon>> Daemon::create(boost::asio::io_context& io, DaemonOptions options) {
-    for (const char* d : {"", "/vm", "/sessions", "/log"}) ::mkdir((options.run + d).c_str(), d[0] == 0 ? 0755 : 0700);
+    for (const char* d : {"", "/vm", "/sessions", "/log"})
+        ::mkdir((options.run + d).c_str(), d[0] == 0 ? 0755 : 0700);
     auto host = HostFunction::open();
     if (!host) return tl::unexpected(host.error());
     std::unique_ptr<Daemon> d(new Daemon(io, std::move(options)));
@@ -51,7 +53,8 @@ Result<std::unique_ptr<Daemon>> Daemon::create(boost::asio::io_context& io, Daem
     return d;
 }
 
-Daemon::Daemon(boost::asio::io_context& io, DaemonOptions options) : io_(io), options_(std::move(options)), children_(io, SIGCHLD) {}
+Daemon::Daemon(boost::asio::io_context& io, DaemonOptions options)
+    : io_(io), options_(std::move(options)), children_(io, SIGCHLD) {}
 Daemon::~Daemon() = default;
 
 void Daemon::adopt() {
@@ -80,7 +83,8 @@ void Daemon::reap() {
         for (auto i = guests_.begin(); i != guests_.end(); ++i) {
             if (i->second.pid != pid) continue;
             if (WIFSIGNALED(status))
-                spdlog::error("{}: proa-vm was killed by signal {}; its guest is stopped", i->first, WTERMSIG(status));
+                spdlog::error("{}: proa-vm was killed by signal {}; its guest is stopped", i->first,
+                              WTERMSIG(status));
             else
                 spdlog::info("{}: ended (exit code {})", i->first, WEXITSTATUS(status));
             ::unlink(socket_of(i->first).c_str());
@@ -128,9 +132,18 @@ Result<GuestEntry> Daemon::spawn(const GuestConfig& c, const StartRequest& r) {
     if (!memfd) return tl::unexpected(memfd.error());
     const std::string base = options_.run + "/log/" + c.name, config = options_.run + "/vm/" + c.name + ".cfg";
     std::ofstream(config) << c.text << "\n";
-    std::vector<std::string> args{options_.vm_program, config, "--slot", std::to_string(*slot), "--memfd", std::to_string(*memfd),
-                                  "--run-dir", options_.run + "/vm", "--console-log", base + ".console",
-                                  "--sessions", sessions_directory()};
+    std::vector<std::string> args{options_.vm_program,
+                                  config,
+                                  "--slot",
+                                  std::to_string(*slot),
+                                  "--memfd",
+                                  std::to_string(*memfd),
+                                  "--run-dir",
+                                  options_.run + "/vm",
+                                  "--console-log",
+                                  base + ".console",
+                                  "--sessions",
+                                  sessions_directory()};
     if (r.paused) args.push_back("--paused");
     if (r.incoming) args.insert(args.end(), {"--incoming", "--policy", r.policy_hex});
     std::vector<char*> argv;
@@ -163,36 +176,45 @@ std::string Daemon::tail_of_log(const std::string& name) const {
     for (std::size_t at = 0; at < text.size();) {
         const auto end = std::min(text.find('\n', at), text.size());
         const std::string line = text.substr(at, end - at);
-        if (line.find("error") != std::string::npos) last = line.substr(line.rfind("] ") == std::string::npos ? 0 : line.rfind("] ") + 2);
+        if (line.find("error") != std::string::npos)
+            last = line.substr(line.rfind("] ") == std::string::npos ? 0 : line.rfind("] ") + 2);
         at = end + 1;
     }
     return last;
 }
 
-void Daemon::wait_ready(const std::string& name, unsigned tries, std::vector<std::string> warnings, std::function<void(Result<Json>)> ready) {
+void Daemon::wait_ready(const std::string& name, unsigned tries, std::vector<std::string> warnings,
+                        std::function<void(Result<Json>)> ready) {
     const GuestEntry* g = find(name);
     if (g == nullptr || tries == 0) {
         std::string why = tail_of_log(name);
         if (g != nullptr) ::kill(g->pid, SIGKILL);
-        return ready(fail(why.empty() ? name + ": proa-vm did not start" : why, why.empty() ? "see " + options_.run + "/log/" + name + ".log" : ""));
+        return ready(fail(why.empty() ? name + ": proa-vm did not start" : why,
+                          why.empty() ? "see " + options_.run + "/log/" + name + ".log" : ""));
     }
-    async_call(io_, socket_of(name), "info", Json::object(), {}, [=, this](tl::expected<Json, CallError> r) mutable {
-        if (r) {
-            (*r)["warnings"] = warnings;
-            return ready(std::move(*r));
-        }
-        auto timer = std::make_shared<boost::asio::steady_timer>(io_, std::chrono::milliseconds(20));
-        timer->async_wait([=, this, keep = timer](auto) { wait_ready(name, tries - 1, warnings, ready); });
-    });
+    async_call(
+        io_, socket_of(name), "info", Json::object(), {}, [=, this](tl::expected<Json, CallError> r) mutable {
+            if (r) {
+                (*r)["warnings"] = warnings;
+                return ready(std::move(*r));
+            }
+            auto timer = std::make_shared<boost::asio::steady_timer>(io_, std::chrono::milliseconds(20));
+            timer->async_wait([=, this, keep = timer](auto) { wait_ready(name, tries - 1, warnings, ready); });
+        });
 }
 
 void Daemon::start(const StartRequest& r, std::function<void(Result<Json>)> ready) {
     auto c = parse_config(r.config_text, r.file, r.overrides);
     if (!c) return ready(tl::unexpected(c.error()));
     if (!std::regex_match(c->name, std::regex("[A-Za-z0-9_.+-]{1,47}")) || c->name[0] == '.')
-        return ready(fail("name: '" + c->name + "' is not a usable guest name", "letters, digits, _ . + - only, at most 47"));
-    if (find(c->name) != nullptr) return ready(fail("a guest named " + c->name + " runs here already", "choose another name, or proa destroy " + c->name));
-    if (!r.incoming && ::access(c->kernel.c_str(), R_OK) != 0) return ready(fail("kernel: cannot read " + c->kernel + ": " + std::strerror(errno), "correct `kernel` in " + r.file));
+        return ready(fail("name: '" + c->name + "' is not a usable guest name",
+                          "letters, digits, _ . + - only, at most 47"));
+    if (find(c->name) != nullptr)
+        return ready(fail("a guest named " + c->name + " runs here already",
+                          "choose another name, or proa destroy " + c->name));
+    if (!r.incoming && ::access(c->kernel.c_str(), R_OK) != 0)
+        return ready(fail("kernel: cannot read " + c->kernel + ": " + std::strerror(errno),
+                          "correct `kernel` in " + r.file));
     auto g = spawn(*c, r);
     if (!g) return ready(tl::unexpected(g.error()));
     guests_[c->name] = *g;

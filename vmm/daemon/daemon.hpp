@@ -54,7 +54,8 @@ class Daemon {
     Daemon(boost::asio::io_context& io, DaemonOptions options);
     void adopt();
     void reap();
-    void wait_ready(const std::string& name, unsigned tries, std::vector<std::string> warnings, std::function<void(Result<Json>)> ready);
+    void wait_ready(const std::string& name, unsigned tries, std::vector<std::string> warnings,
+                    std::function<void(Result<Json>)> ready);
     Result<GuestEntry> spawn(const GuestConfig& c, const StartRequest& r);
     Result<unsigned> free_slot();
     void register_commands();

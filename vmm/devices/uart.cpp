@@ -8,8 +8,18 @@ namespace proa::vmm {
 namespace {
 
 enum Uart : std::uint64_t {
-    Dr = 0x00, Fr = 0x18, Ibrd = 0x24, Fbrd = 0x28, LcrH = 0x2c, Cr = 0x30, Ifls = 0x34, Imsc = 0x38, Ris = 0x3c,
-    Mis = 0x40, Icr = 0x44, PeriphId0 = 0xfe0
+    Dr = 0x00,
+    Fr = 0x18,
+    Ibrd = 0x24,
+    Fbrd = 0x28,
+    LcrH = 0x2c,
+    Cr = 0x30,
+    Ifls = 0x34,
+    Imsc = 0x38,
+    Ris = 0x3c,
+    Mis = 0x40,
+    Icr = 0x44,
+    PeriphId0 = 0xfe0
 };
 constexpr std::uint32_t kRxi = 1 << 4, kTxi = 1 << 5, kRti = 1 << 6;
 constexpr std::uint32_t kRxEmpty = 1 << 4, kTxEmpty = 1 << 7, kRxFull = 1 << 6;
@@ -18,7 +28,9 @@ constexpr std::size_t kFifo = 4096;
 constexpr std::uint8_t kUartId[8] = {0x11, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1};
 constexpr std::uint8_t kRtcId[8] = {0x31, 0x10, 0x04, 0x00, 0x0d, 0xf0, 0x05, 0xb1};
 
-std::uint64_t id_byte(const std::uint8_t (&id)[8], std::uint64_t offset) { return id[(offset - PeriphId0) / 4 % 8]; }
+std::uint64_t id_byte(const std::uint8_t (&id)[8], std::uint64_t offset) {
+    return id[(offset - PeriphId0) / 4 % 8];
+}
 
 }  // namespace
 
@@ -106,7 +118,9 @@ Result<void> Pl011::load(std::span<const std::uint8_t> state) {
     return {};
 }
 
-std::uint32_t Pl031::now() const { return static_cast<std::uint32_t>(std::time(nullptr) + offset_); }
+std::uint32_t Pl031::now() const {
+    return static_cast<std::uint32_t>(std::time(nullptr) + offset_);
+}
 
 std::uint64_t Pl031::read(std::uint64_t offset, unsigned) {
     if (offset >= PeriphId0) return id_byte(kRtcId, offset);

@@ -59,7 +59,8 @@ std::string status_text(abi::Status s, const abi::Command& c) {
 
 }  // namespace
 
-Result<std::unique_ptr<ControlFunction>> ControlFunction::open(unsigned slot, abi::ControlArea& area, std::uint64_t pa) {
+Result<std::unique_ptr<ControlFunction>> ControlFunction::open(unsigned slot, abi::ControlArea& area,
+                                                               std::uint64_t pa) {
     std::unique_ptr<ControlFunction> f(new ControlFunction(slot, area));
     char path[64];
     std::snprintf(path, sizeof(path), "/sys/bus/pci/devices/%04x:00:%02x.0", abi::kPciDomain, slot);
@@ -80,7 +81,8 @@ ControlFunction::~ControlFunction() {
 
 Result<void> ControlFunction::bind() {
     if (::access(path_.c_str(), F_OK) != 0)
-        return fail("no control function " + path_, "this kernel does not run on proa-hv, or has no pci-host-generic");
+        return fail("no control function " + path_,
+                    "this kernel does not run on proa-hv, or has no pci-host-generic");
     if (::access((path_ + "/uio").c_str(), F_OK) != 0) {
         write_file(path_ + "/driver_override", "uio_pci_generic");
         write_file("/sys/bus/pci/drivers_probe", path_.substr(path_.rfind('/') + 1));
@@ -91,14 +93,18 @@ Result<void> ControlFunction::bind() {
             if (std::strncmp(e->d_name, "uio", 3) == 0) node = std::string("/dev/") + e->d_name;
         ::closedir(d);
     }
-    if (node.empty()) return fail("cannot bind " + path_ + " to uio_pci_generic", "modprobe uio_pci_generic; run as root");
+    if (node.empty())
+        return fail("cannot bind " + path_ + " to uio_pci_generic", "modprobe uio_pci_generic; run as root");
     uio_ = ::open(node.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK);
     config_ = ::open((path_ + "/config").c_str(), O_RDWR | O_CLOEXEC);
-    if (uio_ < 0 || config_ < 0) return fail("cannot open " + node + ": " + std::strerror(errno), "run as root");
+    if (uio_ < 0 || config_ < 0)
+        return fail("cannot open " + node + ": " + std::strerror(errno), "run as root");
     return {};
 }
 
-void ControlFunction::set_command(std::uint16_t bits) { (void)!::pwrite(config_, &bits, sizeof(bits), kCommand); }
+void ControlFunction::set_command(std::uint16_t bits) {
+    (void)!::pwrite(config_, &bits, sizeof(bits), kCommand);
+}
 
 Result<void> ControlFunction::attach(std::uint64_t pa) {
     const int fd = ::open((path_ + "/resource0").c_str(), O_RDWR | O_CLOEXEC | O_SYNC);
@@ -118,8 +124,12 @@ Result<void> ControlFunction::attach(std::uint64_t pa) {
     return {};
 }
 
-void ControlFunction::write(std::uint64_t reg, std::uint64_t value) { store64(bar_ + reg, value); }
-std::uint64_t ControlFunction::read(std::uint64_t reg) const { return load64(bar_ + reg); }
+void ControlFunction::write(std::uint64_t reg, std::uint64_t value) {
+    store64(bar_ + reg, value);
+}
+std::uint64_t ControlFunction::read(std::uint64_t reg) const {
+    return load64(bar_ + reg);
+}
 
 void ControlFunction::acknowledge() {
     std::int32_t count = 0;
@@ -128,7 +138,8 @@ void ControlFunction::acknowledge() {
     set_command(kMemory | kBusMaster);  // the kernel's handler has set INTX_DISABLE
 }
 
-Result<abi::Command> ControlFunction::run(abi::Op op, const char* what, std::initializer_list<std::uint64_t> args) {
+Result<abi::Command> ControlFunction::run(abi::Op op, const char* what,
+                                          std::initializer_list<std::uint64_t> args) {
     abi::Command& c = area_.command;
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
     for (;;) {

@@ -12,7 +12,8 @@ class ControlFunction {
   public:
     // Binds and opens the function of `slot` (0: the host function). `area` is one huge page of the caller's and
     // outlives this; `area_pa` its physical address.
-    static Result<std::unique_ptr<ControlFunction>> open(unsigned slot, abi::ControlArea& area, std::uint64_t area_pa);
+    static Result<std::unique_ptr<ControlFunction>> open(unsigned slot, abi::ControlArea& area,
+                                                         std::uint64_t area_pa);
     ~ControlFunction();
     ControlFunction(const ControlFunction&) = delete;
     ControlFunction& operator=(const ControlFunction&) = delete;

@@ -13,7 +13,8 @@ Result<std::unique_ptr<HostFunction>> HostFunction::open() {
     if (!memory) return tl::unexpected(memory.error());
     auto h = std::make_unique<HostFunction>();
     h->memory_ = std::move(*memory);
-    auto f = ControlFunction::open(0, *reinterpret_cast<abi::ControlArea*>(h->memory_->bytes().data()), h->memory_->physical(0));
+    auto f = ControlFunction::open(0, *reinterpret_cast<abi::ControlArea*>(h->memory_->bytes().data()),
+                                   h->memory_->physical(0));
     if (!f) return tl::unexpected(f.error());
     h->function_ = std::move(*f);
     return h;
@@ -50,7 +51,8 @@ Result<std::vector<abi::PcpuStats>> HostFunction::cpus() {
     auto r = function_->run(abi::Op::CpuStats, "read CPU statistics");
     if (!r) return tl::unexpected(r.error());
     std::vector<abi::PcpuStats> v;
-    for (std::size_t i = 0; i < r->results[0] && i < 64; ++i) v.push_back(payload<abi::PcpuStats>(*function_, i));
+    for (std::size_t i = 0; i < r->results[0] && i < 64; ++i)
+        v.push_back(payload<abi::PcpuStats>(*function_, i));
     return v;
 }
 
@@ -68,7 +70,8 @@ Result<void> HostFunction::check(const abi::CpuPolicy& p) {
     if (r) return {};
     const abi::Command& c = function_->area().command;
     return fail("this host's CPU can't run the guest: " +
-                    abi::feature_name(static_cast<unsigned>(c.results[0]), static_cast<unsigned>(c.results[1]), c.results[2] != 0) +
+                    abi::feature_name(static_cast<unsigned>(c.results[0]), static_cast<unsigned>(c.results[1]),
+                                      c.results[2] != 0) +
                     " differs or is missing here",
                 "move it to a host of the same or a newer CPU type");
 }

@@ -16,17 +16,21 @@ constexpr std::uint64_t kPresent = 1ull << 63, kFrame = (1ull << 55) - 1;
 
 std::string pool_remedy(std::uint64_t bytes) {
     return "the guest needs " + std::to_string(bytes / HugeMemory::kChunk) +
-           " huge pages of 2 MiB: raise /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages or lower `memory`";
+           " huge pages of 2 MiB: raise /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages or lower "
+           "`memory`";
 }
 
 }  // namespace
 
 Result<int> create_huge_memfd(const std::string& name, std::uint64_t bytes) {
     const int fd = ::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_HUGETLB | kHuge2M);
-    if (fd < 0) return fail(std::string("cannot create huge-page memory: ") + std::strerror(errno), pool_remedy(bytes));
-    if (::ftruncate(fd, static_cast<off_t>(bytes)) != 0 || ::fallocate(fd, 0, 0, static_cast<off_t>(bytes)) != 0) {
-        auto e = fail("cannot reserve " + std::to_string(bytes >> 20) + " MiB of huge pages: " + std::strerror(errno),
-                      pool_remedy(bytes));
+    if (fd < 0)
+        return fail(std::string("cannot create huge-page memory: ") + std::strerror(errno), pool_remedy(bytes));
+    if (::ftruncate(fd, static_cast<off_t>(bytes)) != 0 ||
+        ::fallocate(fd, 0, 0, static_cast<off_t>(bytes)) != 0) {
+        auto e = fail(
+            "cannot reserve " + std::to_string(bytes >> 20) + " MiB of huge pages: " + std::strerror(errno),
+            pool_remedy(bytes));
         ::close(fd);
         return e;
     }
@@ -52,14 +56,16 @@ HugeMemory::~HugeMemory() {
 
 Result<void> HugeMemory::find_physical() {
     const int map = ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (map < 0) return fail(std::string("cannot open /proc/self/pagemap: ") + std::strerror(errno), "run as root");
+    if (map < 0)
+        return fail(std::string("cannot open /proc/self/pagemap: ") + std::strerror(errno), "run as root");
     Result<void> result;
     for (std::uint64_t at = 0; at < size_ && result; at += kChunk) {
         *static_cast<volatile std::uint8_t*>(base_ + at) = base_[at];
         std::uint64_t entry = 0;
         const auto index = reinterpret_cast<std::uint64_t>(base_ + at) / 4096;
         if (::pread(map, &entry, 8, static_cast<off_t>(index * 8)) != 8 || (entry & kPresent) == 0)
-            result = fail("guest memory has no physical page at offset " + std::to_string(at), pool_remedy(size_));
+            result =
+                fail("guest memory has no physical page at offset " + std::to_string(at), pool_remedy(size_));
         else if ((entry & kFrame) == 0)
             result = fail("the kernel hides physical addresses", "run as root (CAP_SYS_ADMIN)");
         physical_.push_back((entry & kFrame) * 4096);

@@ -6,12 +6,13 @@
 namespace proa::vmm {
 namespace {
 
-constexpr unsigned kSpis = 64;  // INTIDs 32..95: the UART, the RTC and 32 virtio slots
+constexpr unsigned kSpis = 64;                       // INTIDs 32..95: the UART, the RTC and 32 virtio slots
 constexpr std::uint64_t kHarvestPages = 1ull << 18;  // 1 GiB a call bounds its time at EL2
 
 }  // namespace
 
-Result<std::unique_ptr<HvMachine>> HvMachine::create(unsigned slot, HugeMemory& huge, const MachineConfig& config) {
+Result<std::unique_ptr<HvMachine>> HvMachine::create(unsigned slot, HugeMemory& huge,
+                                                     const MachineConfig& config) {
     const std::uint64_t ram = config.memory->size();
     auto& area = *reinterpret_cast<abi::ControlArea*>(huge.bytes().data() + ram);
     auto f = ControlFunction::open(slot, area, huge.physical(ram / HugeMemory::kChunk));
@@ -71,9 +72,15 @@ Result<void> HvMachine::put(abi::Op op, const char* what, const T& t, std::uint6
     return simple(op, what, {index});
 }
 
-Result<void> HvMachine::run() { return simple(abi::Op::Run, "run guest"); }
-Result<void> HvMachine::pause() { return simple(abi::Op::Pause, "pause guest"); }
-Result<void> HvMachine::reset() { return simple(abi::Op::Reset, "reset guest"); }
+Result<void> HvMachine::run() {
+    return simple(abi::Op::Run, "run guest");
+}
+Result<void> HvMachine::pause() {
+    return simple(abi::Op::Pause, "pause guest");
+}
+Result<void> HvMachine::reset() {
+    return simple(abi::Op::Reset, "reset guest");
+}
 
 Result<MachineState> HvMachine::save() {
     MachineState s;
@@ -108,7 +115,9 @@ Result<void> HvMachine::load(const MachineState& s) {
     return put(abi::Op::SetLatches, "load latches", s.latches);
 }
 
-Result<abi::CpuPolicy> HvMachine::policy() { return get<abi::CpuPolicy>(abi::Op::GetPolicy, "read CPU policy"); }
+Result<abi::CpuPolicy> HvMachine::policy() {
+    return get<abi::CpuPolicy>(abi::Op::GetPolicy, "read CPU policy");
+}
 
 Result<void> HvMachine::define_notify(std::uint64_t gpa, unsigned device) {
     return simple(abi::Op::DefineNotify, "define notify register", {gpa, device});
@@ -125,8 +134,12 @@ void HvMachine::set_latch(unsigned latch, std::uint32_t bits) {
 Result<void> HvMachine::set_affinity(unsigned vcpu, std::uint64_t pcpus) {
     return simple(abi::Op::SetAffinity, "pin vCPU", {vcpu, pcpus});
 }
-Result<void> HvMachine::set_weight(unsigned weight) { return simple(abi::Op::SetWeight, "set weight", {weight}); }
-Result<void> HvMachine::set_throttle(unsigned percent) { return simple(abi::Op::SetThrottle, "throttle", {percent}); }
+Result<void> HvMachine::set_weight(unsigned weight) {
+    return simple(abi::Op::SetWeight, "set weight", {weight});
+}
+Result<void> HvMachine::set_throttle(unsigned percent) {
+    return simple(abi::Op::SetThrottle, "throttle", {percent});
+}
 
 Result<void> HvMachine::dirty_log(abi::DirtyLogMode mode) {
     return simple(abi::Op::DirtyLog, "switch dirty log", {static_cast<std::uint64_t>(mode)});
@@ -148,7 +161,9 @@ Result<std::uint64_t> HvMachine::harvest(dirtylog::Bitmap& into) {
     return count;
 }
 
-Result<abi::GuestStats> HvMachine::stats() { return get<abi::GuestStats>(abi::Op::GuestStats, "read statistics"); }
+Result<abi::GuestStats> HvMachine::stats() {
+    return get<abi::GuestStats>(abi::Op::GuestStats, "read statistics");
+}
 
 void HvMachine::answer_exit(unsigned vcpu, MachineEvents& to) {
     abi::VcpuExit& e = function_->area().exits[vcpu];
@@ -164,7 +179,8 @@ void HvMachine::dispatch(MachineEvents& to) {
     function_->acknowledge();
     abi::Events& ev = function_->area().events;
     const auto take = [](std::uint64_t& word) {
-        return __atomic_load_n(&word, __ATOMIC_RELAXED) == 0 ? 0 : __atomic_exchange_n(&word, 0, __ATOMIC_ACQ_REL);
+        return __atomic_load_n(&word, __ATOMIC_RELAXED) == 0 ? 0
+                                                             : __atomic_exchange_n(&word, 0, __ATOMIC_ACQ_REL);
     };
     for (std::uint64_t bits = take(ev.exits); bits != 0; bits &= bits - 1)
         answer_exit(static_cast<unsigned>(std::countr_zero(bits)), to);

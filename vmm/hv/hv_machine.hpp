@@ -9,7 +9,8 @@ namespace proa::vmm {
 class HvMachine final : public Machine {
   public:
     // `huge` is the guest's RAM followed by one chunk for the control area.
-    static Result<std::unique_ptr<HvMachine>> create(unsigned slot, HugeMemory& huge, const MachineConfig& config);
+    static Result<std::unique_ptr<HvMachine>> create(unsigned slot, HugeMemory& huge,
+                                                     const MachineConfig& config);
     ~HvMachine() override;
 
     Result<void> run() override;
@@ -33,7 +34,8 @@ class HvMachine final : public Machine {
     void dispatch(MachineEvents& to) override;
 
   private:
-    HvMachine(std::unique_ptr<ControlFunction> f, const MachineConfig& c) : function_(std::move(f)), config_(c) {}
+    HvMachine(std::unique_ptr<ControlFunction> f, const MachineConfig& c)
+        : function_(std::move(f)), config_(c) {}
     Result<void> map_ram(HugeMemory& huge);
     void answer_exit(unsigned vcpu, MachineEvents& to);
     template <class T>

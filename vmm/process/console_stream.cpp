@@ -24,16 +24,18 @@ struct ConsoleStream::Client : std::enable_shared_from_this<Client> {
         });
     }
     void send(const std::string& s) {
-        if (pending.size() < kBacklog) pending += s;  // a client that doesn't read loses output, the guest doesn't wait
+        if (pending.size() < kBacklog)
+            pending += s;  // a client that doesn't read loses output, the guest doesn't wait
         if (sending.empty()) write();
     }
     void write() {
         sending.swap(pending);
         if (sending.empty()) return;
-        boost::asio::async_write(socket, boost::asio::buffer(sending), [self = shared_from_this()](auto e, std::size_t) {
-            self->sending.clear();
-            if (!e) self->write();
-        });
+        boost::asio::async_write(socket, boost::asio::buffer(sending),
+                                 [self = shared_from_this()](auto e, std::size_t) {
+                                     self->sending.clear();
+                                     if (!e) self->write();
+                                 });
     }
 };
 

@@ -13,7 +13,8 @@ namespace proa::vmm {
 
 class ConsoleStream {
   public:
-    explicit ConsoleStream(std::function<void(std::span<const std::uint8_t>)> input) : input_(std::move(input)) {}
+    explicit ConsoleStream(std::function<void(std::span<const std::uint8_t>)> input)
+        : input_(std::move(input)) {}
     void output(std::span<const std::uint8_t> bytes);
     void attach(boost::asio::local::stream_protocol::socket socket);
     std::string history() const { return {history_.begin(), history_.end()}; }

@@ -17,21 +17,29 @@ void answer(const Reply& reply, const Result<void>& r) {
 }  // namespace
 
 Json GuestProcess::info() {
-    Json j{{"name", config_.name}, {"slot", options_.slot}, {"pid", ::getpid()}, {"state", name_of(state_)},
-           {"memory_mib", config_.memory_mib}, {"vcpus", config_.vcpus}};
+    Json j{{"name", config_.name},
+           {"slot", options_.slot},
+           {"pid", ::getpid()},
+           {"state", name_of(state_)},
+           {"memory_mib", config_.memory_mib},
+           {"vcpus", config_.vcpus}};
     if (auto s = machine_->stats()) {
         std::uint64_t ticks = 0;
         Json list = Json::array();
         static const char* const states[] = {"off", "runnable", "running", "blocked", "exit", "paused"};
         for (unsigned i = 0; i < s->vcpus; ++i) {
             ticks += s->vcpu[i].run_ticks;
-            list.push_back({{"vcpu", i}, {"pcpu", s->vcpu[i].pcpu}, {"state", states[s->vcpu[i].state % 6]},
-                            {"run_ticks", s->vcpu[i].run_ticks}, {"affinity", s->vcpu[i].affinity}});
+            list.push_back({{"vcpu", i},
+                            {"pcpu", s->vcpu[i].pcpu},
+                            {"state", states[s->vcpu[i].state % 6]},
+                            {"run_ticks", s->vcpu[i].run_ticks},
+                            {"affinity", s->vcpu[i].affinity}});
         }
-        static const char* const kinds[] = {"wfx", "hvc", "smc", "sysreg", "stage2_fault", "dirty_fault", "mmio",
-                                            "notify", "gic", "irq", "fp", "other"};
+        static const char* const kinds[] = {"wfx",  "hvc",    "smc", "sysreg", "stage2_fault", "dirty_fault",
+                                            "mmio", "notify", "gic", "irq",    "fp",           "other"};
         Json exits = Json::object();
-        for (unsigned k = 0; k < static_cast<unsigned>(abi::ExitKind::Count); ++k) exits[kinds[k]] = s->exits[k];
+        for (unsigned k = 0; k < static_cast<unsigned>(abi::ExitKind::Count); ++k)
+            exits[kinds[k]] = s->exits[k];
         j["vcpu_list"] = list;
         j["exits"] = exits;
         j["run_ticks"] = ticks;
@@ -50,11 +58,13 @@ Json GuestProcess::info() {
 void GuestProcess::register_commands() {
     commands_.add("info", [this](const Json&, const Reply& r) { r.ok(info()); });
     commands_.add("pause", [this](const Json&, const Reply& r) {
-        if (state_ != GuestState::Running) return r.fail("refused", {config_.name + " is " + name_of(state_) + ", not running", ""});
+        if (state_ != GuestState::Running)
+            return r.fail("refused", {config_.name + " is " + name_of(state_) + ", not running", ""});
         answer(r, pause());
     });
     commands_.add("unpause", [this](const Json&, const Reply& r) {
-        if (state_ != GuestState::Paused) return r.fail("refused", {config_.name + " is " + name_of(state_) + ", not paused", ""});
+        if (state_ != GuestState::Paused)
+            return r.fail("refused", {config_.name + " is " + name_of(state_) + ", not paused", ""});
         answer(r, unpause());
     });
     commands_.add("reboot", [this](const Json&, const Reply& r) {
@@ -72,7 +82,9 @@ void GuestProcess::register_commands() {
     });
     commands_.add("vcpu-pin", [this](const Json& a, const Reply& r) {
         std::uint64_t mask = 0;
-        if (!parse_cpu_list(a.at("cpus"), mask)) return r.fail("invalid", {"not a CPU list: " + a.at("cpus").get<std::string>(), "write 0-3,^1 or all"});
+        if (!parse_cpu_list(a.at("cpus"), mask))
+            return r.fail("invalid",
+                          {"not a CPU list: " + a.at("cpus").get<std::string>(), "write 0-3,^1 or all"});
         const std::string which = a.at("vcpu");
         for (unsigned v = 0; v < config_.vcpus; ++v) {
             if (which != "all" && which != std::to_string(v)) continue;
@@ -83,9 +95,12 @@ void GuestProcess::register_commands() {
         r.fail("invalid", {"no vCPU " + which, "proa vcpu-list shows them"});
     });
     commands_.add("console", [this](const Json&, const Reply& r) {
-        r.upgrade(Json::object(), [this](boost::asio::local::stream_protocol::socket s) { console_.attach(std::move(s)); });
+        r.upgrade(Json::object(),
+                  [this](boost::asio::local::stream_protocol::socket s) { console_.attach(std::move(s)); });
     });
-    commands_.add("console-history", [this](const Json&, const Reply& r) { r.ok({{"text", console_.history()}}); });
+    commands_.add("console-history", [this](const Json&, const Reply& r) {
+        r.ok({{"text", console_.history()}});
+    });
     commands_.add("config", [this](const Json&, const Reply& r) { r.ok({{"text", config_.text}}); });
 }
 

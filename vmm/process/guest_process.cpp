@@ -12,7 +12,8 @@
 namespace proa::vmm {
 
 const char* name_of(GuestState s) {
-    static const char* const names[] = {"created", "running", "paused", "migrating", "incoming", "stopped", "crashed"};
+    static const char* const names[] = {"created",  "running", "paused", "migrating",
+                                        "incoming", "stopped", "crashed"};
     return names[static_cast<unsigned>(s)];
 }
 
@@ -26,7 +27,9 @@ Result<std::unique_ptr<GuestProcess>> GuestProcess::create(boost::asio::io_conte
 }
 
 GuestProcess::GuestProcess(boost::asio::io_context& io, GuestConfig config, GuestOptions options)
-    : io_(io), config_(std::move(config)), options_(std::move(options)),
+    : io_(io),
+      config_(std::move(config)),
+      options_(std::move(options)),
       console_([this](std::span<const std::uint8_t> b) {
           if (hvc_ != nullptr && hvc_->active())
               hvc_->input(b);
@@ -95,7 +98,9 @@ Result<void> GuestProcess::build() {
     }
     for (std::size_t i = 0; i < config_.vifs.size(); ++i) {
         const auto& v = config_.vifs[i];
-        auto tap = TapPort::open(io_, v.name.empty() ? "vif" + std::to_string(options_.slot) + "." + std::to_string(i) : v.name, v.bridge);
+        auto tap = TapPort::open(
+            io_, v.name.empty() ? "vif" + std::to_string(options_.slot) + "." + std::to_string(i) : v.name,
+            v.bridge);
         if (!tap) return tl::unexpected(tap.error());
         TapPort* port = tap->get();
         auto net = std::make_unique<NetBackend>(std::move(*tap), mac_for(config_.name, i, v.mac));
@@ -114,8 +119,9 @@ Result<void> GuestProcess::build() {
 Result<void> GuestProcess::add_virtio(unsigned slot, std::unique_ptr<VirtioBackend> backend) {
     if (slot >= abi::kVirtioSlots) return fail("too many devices: there are 32 virtio slots");
     const std::uint64_t base = abi::kVirtioBase + slot * abi::kVirtioStride;
-    auto d = std::make_unique<VirtioMmio>(slot, *memory_, std::move(backend),
-                                          [this, slot](std::uint32_t bits) { machine_->set_latch(slot, bits); });
+    auto d = std::make_unique<VirtioMmio>(slot, *memory_, std::move(backend), [this, slot](std::uint32_t bits) {
+        machine_->set_latch(slot, bits);
+    });
     if (auto r = machine_->define_notify(base + 0x50, slot); !r) return r;
     if (auto r = machine_->define_latch(slot, base + 0x60, abi::kVirtioIntid0 + slot); !r) return r;
     bus_.add(base, abi::kVirtioStride, *d);
@@ -203,17 +209,22 @@ void GuestProcess::shut_down(int code) {
 void GuestProcess::wait_for_events() {
     events_.assign(machine_->event_fd());
     const auto loop = [this](auto&& self) -> void {
-        events_.async_wait(boost::asio::posix::stream_descriptor::wait_read, [this, self](const boost::system::error_code& e) {
-            if (e) return;
-            machine_->dispatch(*this);
-            self(self);
-        });
+        events_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                           [this, self](const boost::system::error_code& e) {
+                               if (e) return;
+                               machine_->dispatch(*this);
+                               self(self);
+                           });
     };
     loop(loop);
 }
 
-std::uint64_t GuestProcess::mmio_read(std::uint64_t gpa, unsigned size) { return bus_.read(gpa, size); }
-void GuestProcess::mmio_write(std::uint64_t gpa, unsigned size, std::uint64_t value) { bus_.write(gpa, size, value); }
+std::uint64_t GuestProcess::mmio_read(std::uint64_t gpa, unsigned size) {
+    return bus_.read(gpa, size);
+}
+void GuestProcess::mmio_write(std::uint64_t gpa, unsigned size, std::uint64_t value) {
+    bus_.write(gpa, size, value);
+}
 void GuestProcess::notified(unsigned device, std::uint64_t queues) {
     if (device < virtio_.size()) virtio_[device]->notified(queues);
 }
@@ -230,8 +241,12 @@ void GuestProcess::ended(OnEnd action, const char* what) {
             }
     }
 }
-void GuestProcess::powered_off() { ended(config_.on_poweroff, "the guest powered off"); }
-void GuestProcess::reset_requested() { ended(config_.on_reboot, "the guest asked for a reboot"); }
+void GuestProcess::powered_off() {
+    ended(config_.on_poweroff, "the guest powered off");
+}
+void GuestProcess::reset_requested() {
+    ended(config_.on_reboot, "the guest asked for a reboot");
+}
 void GuestProcess::crashed(const std::string& why) {
     spdlog::error("{}: crashed: {}", config_.name, why);
     state_ = GuestState::Crashed;

@@ -26,8 +26,8 @@ const char* name_of(GuestState s);
 
 struct GuestOptions {
     unsigned slot = 1;
-    int memfd = -1;          // from proad; -1: make one
-    bool incoming = false;   // wait for a migration instead of booting
+    int memfd = -1;         // from proad; -1: make one
+    bool incoming = false;  // wait for a migration instead of booting
     bool start_paused = false;
     abi::CpuPolicy policy{};  // incoming: what the guest was shown at its source
     std::string log_file;     // of the guest's console; empty: none
@@ -35,7 +35,8 @@ struct GuestOptions {
 
 class GuestProcess final : private MachineEvents {
   public:
-    static Result<std::unique_ptr<GuestProcess>> create(boost::asio::io_context& io, GuestConfig config, GuestOptions options);
+    static Result<std::unique_ptr<GuestProcess>> create(boost::asio::io_context& io, GuestConfig config,
+                                                        GuestOptions options);
     ~GuestProcess() override;
 
     boost::asio::io_context& io() { return io_; }

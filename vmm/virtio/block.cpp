@@ -58,7 +58,7 @@ Result<std::unique_ptr<BlockBackend>> BlockBackend::open(const std::string& path
     if (fd < 0)
         return fail("cannot open disk " + path + ": " + std::strerror(errno),
                     "create it, correct `disk` in the guest's config, or mark it read-only with ,r");
-    struct stat st{};
+    struct stat st {};
     std::uint64_t bytes = 0;
     if (::fstat(fd, &st) == 0 && S_ISBLK(st.st_mode))
         ::ioctl(fd, BLKGETSIZE64, &bytes);
@@ -66,13 +66,20 @@ Result<std::unique_ptr<BlockBackend>> BlockBackend::open(const std::string& path
         bytes = static_cast<std::uint64_t>(st.st_size);
     if (bytes < kSector) {
         ::close(fd);
-        return fail("disk " + path + " is empty", "it must be a raw image or a block device of at least 512 bytes");
+        return fail("disk " + path + " is empty",
+                    "it must be a raw image or a block device of at least 512 bytes");
     }
     return std::unique_ptr<BlockBackend>(new BlockBackend(fd, bytes, read_only, direct, path, std::move(post)));
 }
 
-BlockBackend::BlockBackend(int fd, std::uint64_t bytes, bool read_only, bool direct, std::string path, Post post)
-    : fd_(fd), bytes_(bytes), read_only_(read_only), direct_(direct), path_(std::move(path)), post_(std::move(post)),
+BlockBackend::BlockBackend(int fd, std::uint64_t bytes, bool read_only, bool direct, std::string path,
+                           Post post)
+    : fd_(fd),
+      bytes_(bytes),
+      read_only_(read_only),
+      direct_(direct),
+      path_(std::move(path)),
+      post_(std::move(post)),
       worker_([this] { work(); }) {}
 
 BlockBackend::~BlockBackend() {
@@ -105,7 +112,8 @@ void BlockBackend::notified(unsigned) {
         Request r;
         SplitQueue::Pop p;
         while ((p = q.pop(host().memory(), r.chain)) == SplitQueue::Pop::Got) {
-            if (total(r.chain.readable) < kHeader || total(r.chain.writable) < 1) return host().broken("short block request");
+            if (total(r.chain.readable) < kHeader || total(r.chain.writable) < 1)
+                return host().broken("short block request");
             std::lock_guard lock(mutex_);
             todo_.push_back(std::move(r));
             r = {};
@@ -163,7 +171,9 @@ void BlockBackend::quiesce() {
     parked_ = true;
 }
 
-void BlockBackend::resume() { parked_ = false; }
+void BlockBackend::resume() {
+    parked_ = false;
+}
 
 void BlockBackend::reset() {
     std::lock_guard lock(mutex_);
@@ -219,7 +229,8 @@ std::uint8_t BlockBackend::transfer(Request& r, std::uint64_t sector, bool write
         } else {
             if (part.size() % kSector != 0) return kIoErr;
             std::unique_ptr<std::uint8_t, decltype(&std::free)> bounce(
-                static_cast<std::uint8_t*>(std::aligned_alloc(4096, (part.size() + 4095) & ~std::size_t{4095})), &std::free);
+                static_cast<std::uint8_t*>(std::aligned_alloc(4096, (part.size() + 4095) & ~std::size_t{4095})),
+                &std::free);
             if (!bounce) return kIoErr;
             if (write) std::memcpy(bounce.get(), part.data(), part.size());
             if (!all(fd_, {bounce.get(), part.size()}, at, write)) return kIoErr;

@@ -9,7 +9,8 @@ namespace proa::vmm {
 
 class ConsoleBackend final : public VirtioBackend {
   public:
-    explicit ConsoleBackend(std::function<void(std::span<const std::uint8_t>)> output) : output_(std::move(output)) {}
+    explicit ConsoleBackend(std::function<void(std::span<const std::uint8_t>)> output)
+        : output_(std::move(output)) {}
     std::uint32_t id() const override { return 3; }
     const char* type() const override { return "console"; }
     unsigned queues() const override { return 2; }

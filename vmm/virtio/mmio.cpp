@@ -7,11 +7,30 @@ namespace {
 
 // Table 4.1 of 4.2.2.
 enum Register : std::uint64_t {
-    MagicValue = 0x00, Version = 0x04, DeviceId = 0x08, VendorId = 0x0c, DeviceFeatures = 0x10, DeviceFeaturesSel = 0x14,
-    DriverFeatures = 0x20, DriverFeaturesSel = 0x24, QueueSel = 0x30, QueueNumMax = 0x34, QueueNum = 0x38,
-    QueueReady = 0x44, QueueNotify = 0x50, InterruptStatus = 0x60, InterruptAck = 0x64, Status = 0x70,
-    QueueDescLow = 0x80, QueueDescHigh = 0x84, QueueDriverLow = 0x90, QueueDriverHigh = 0x94, QueueDeviceLow = 0xa0,
-    QueueDeviceHigh = 0xa4, ConfigGeneration = 0xfc, Config = 0x100
+    MagicValue = 0x00,
+    Version = 0x04,
+    DeviceId = 0x08,
+    VendorId = 0x0c,
+    DeviceFeatures = 0x10,
+    DeviceFeaturesSel = 0x14,
+    DriverFeatures = 0x20,
+    DriverFeaturesSel = 0x24,
+    QueueSel = 0x30,
+    QueueNumMax = 0x34,
+    QueueNum = 0x38,
+    QueueReady = 0x44,
+    QueueNotify = 0x50,
+    InterruptStatus = 0x60,
+    InterruptAck = 0x64,
+    Status = 0x70,
+    QueueDescLow = 0x80,
+    QueueDescHigh = 0x84,
+    QueueDriverLow = 0x90,
+    QueueDriverHigh = 0x94,
+    QueueDeviceLow = 0xa0,
+    QueueDeviceHigh = 0xa4,
+    ConfigGeneration = 0xfc,
+    Config = 0x100
 };
 constexpr std::uint32_t kMagic = 0x7472'6976, kVendor = 0x616f'7270;  // "virt", "proa"
 constexpr std::uint8_t kDriverOk = 4, kFeaturesOk = 8, kNeedsReset = 64;
@@ -32,7 +51,9 @@ VirtioMmio::VirtioMmio(unsigned slot, GuestMemory& memory, std::unique_ptr<Virti
     backend_->attach(*this);
 }
 
-std::string VirtioMmio::name() const { return "virtio" + std::to_string(slot_) + ":" + backend_->type(); }
+std::string VirtioMmio::name() const {
+    return "virtio" + std::to_string(slot_) + ":" + backend_->type();
+}
 
 std::uint64_t VirtioMmio::offered() const {
     return backend_->features() | 1ull << kVersion1 | 1ull << kIndirectDesc | 1ull << kEventIdx;
@@ -42,7 +63,8 @@ std::uint64_t VirtioMmio::read(std::uint64_t offset, unsigned size) {
     if (offset >= Config) {
         std::uint64_t v = 0;
         for (unsigned i = 0; i < size; ++i)
-            v |= static_cast<std::uint64_t>(backend_->config(static_cast<unsigned>(offset - Config) + i)) << (8 * i);
+            v |= static_cast<std::uint64_t>(backend_->config(static_cast<unsigned>(offset - Config) + i))
+                 << (8 * i);
         return v;
     }
     if (size != 4) return 0;
@@ -68,7 +90,8 @@ void VirtioMmio::write(std::uint64_t offset, unsigned size, std::uint64_t value)
         case DeviceFeaturesSel: device_sel_ = v; return;
         case DriverFeaturesSel: driver_sel_ = v; return;
         case DriverFeatures:
-            if (driver_sel_ < 2 && (status_ & kFeaturesOk) == 0) set_half(driver_features_, v, driver_sel_ == 1);
+            if (driver_sel_ < 2 && (status_ & kFeaturesOk) == 0)
+                set_half(driver_features_, v, driver_sel_ == 1);
             return;
         case QueueSel: queue_sel_ = v; return;
         case QueueNum:
@@ -147,7 +170,7 @@ void VirtioMmio::broken(const char* why) {
 void VirtioMmio::resume() {
     backend_->resume();
     if ((status_ & kDriverOk) == 0) return;
-    notified(~0ull);  // a notify may have been lost with the source
+    notified(~0ull);      // a notify may have been lost with the source
     raise_(kUsedBuffer);  // and so may an interrupt: a spurious one costs the driver a look
 }
 

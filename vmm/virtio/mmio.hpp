@@ -19,11 +19,11 @@ class VirtioBackend {
         virtual bool feature(unsigned bit) const = 0;  // negotiated
         virtual void used(unsigned n) = 0;             // after push(): interrupt if the driver wants one
         virtual void config_changed() = 0;
-        virtual void broken(const char* why) = 0;      // the guest broke a rule: DEVICE_NEEDS_RESET
+        virtual void broken(const char* why) = 0;  // the guest broke a rule: DEVICE_NEEDS_RESET
     };
 
     virtual ~VirtioBackend() = default;
-    virtual std::uint32_t id() const = 0;       // 5 of the standard
+    virtual std::uint32_t id() const = 0;  // 5 of the standard
     virtual const char* type() const = 0;
     virtual unsigned queues() const = 0;
     virtual std::uint64_t features() const = 0;  // besides VERSION_1, INDIRECT_DESC, EVENT_IDX

@@ -14,10 +14,10 @@ using MacAddress = std::array<std::uint8_t, 6>;
 class NetPort {
   public:
     virtual ~NetPort() = default;
-    virtual void send(std::span<const std::uint8_t> frame) = 0;        // virtio_net_hdr + packet
-    virtual std::size_t receive(std::span<std::uint8_t> frame) = 0;    // 0: nothing there now
-    virtual void want_input(bool on) = 0;                              // back-pressure: stop or go on polling
-    virtual std::uint64_t offloads() const = 0;                        // feature bits it can honour
+    virtual void send(std::span<const std::uint8_t> frame) = 0;      // virtio_net_hdr + packet
+    virtual std::size_t receive(std::span<std::uint8_t> frame) = 0;  // 0: nothing there now
+    virtual void want_input(bool on) = 0;                            // back-pressure: stop or go on polling
+    virtual std::uint64_t offloads() const = 0;                      // feature bits it can honour
     virtual void set_offloads(std::uint64_t negotiated) = 0;
 };
 

@@ -23,13 +23,15 @@ T load_at(std::span<const std::uint8_t> s, std::size_t at) {
 }
 std::uint16_t read16(GuestMemory& m, std::uint64_t gpa) {
     auto s = m.slice(gpa, 2);
-    return s ? std::atomic_ref<std::uint16_t>(*reinterpret_cast<std::uint16_t*>(s->data())).load(std::memory_order_acquire)
+    return s ? std::atomic_ref<std::uint16_t>(*reinterpret_cast<std::uint16_t*>(s->data()))
+                   .load(std::memory_order_acquire)
              : std::uint16_t{0};
 }
 void write16(GuestMemory& m, std::uint64_t gpa, std::uint16_t v) {
     auto s = m.slice(gpa, 2);
     if (!s) return;
-    std::atomic_ref<std::uint16_t>(*reinterpret_cast<std::uint16_t*>(s->data())).store(v, std::memory_order_release);
+    std::atomic_ref<std::uint16_t>(*reinterpret_cast<std::uint16_t*>(s->data()))
+        .store(v, std::memory_order_release);
     m.mark_dirty(gpa, 2);
 }
 
@@ -41,7 +43,9 @@ bool SplitQueue::valid(GuestMemory& m) const {
     return m.slice(desc, 16ull * size) && m.slice(avail, 6 + 2ull * size) && m.slice(used, 6 + 8ull * size);
 }
 
-bool SplitQueue::has_work(GuestMemory& m) const { return ready && read16(m, avail + 2) != last_avail_; }
+bool SplitQueue::has_work(GuestMemory& m) const {
+    return ready && read16(m, avail + 2) != last_avail_;
+}
 
 bool SplitQueue::add_chain(GuestMemory& m, std::span<const std::uint8_t> table, std::uint16_t first, Chain& out,
                            bool indirect) {
@@ -53,7 +57,8 @@ bool SplitQueue::add_chain(GuestMemory& m, std::span<const std::uint8_t> table, 
         const auto d = load_at<Descriptor>(table, at * sizeof(Descriptor));
         if ((d.flags & kIndirect) != 0) {
             // Not nested, and last of its chain (2.7.5.3.1).
-            if (indirect || (d.flags & kNext) != 0 || d.len == 0 || d.len % sizeof(Descriptor) != 0) return false;
+            if (indirect || (d.flags & kNext) != 0 || d.len == 0 || d.len % sizeof(Descriptor) != 0)
+                return false;
             if (d.len / sizeof(Descriptor) > 1024) return false;
             auto inner = m.slice(d.addr, d.len);
             return inner && add_chain(m, *inner, 0, out, true);

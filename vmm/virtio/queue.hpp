@@ -49,7 +49,8 @@ class SplitQueue {
     bool has_work(GuestMemory& m) const;
 
   private:
-    bool add_chain(GuestMemory& m, std::span<const std::uint8_t> table, std::uint16_t first, Chain& out, bool indirect);
+    bool add_chain(GuestMemory& m, std::span<const std::uint8_t> table, std::uint16_t first, Chain& out,
+                   bool indirect);
     std::uint16_t last_avail_ = 0, used_idx_ = 0, signalled_ = 0;
 };
 

@@ -27,9 +27,11 @@ Result<void> attach(const std::string& tap, const std::string& bridge) {
         ::close(s);
         return result;
     };
-    if (::ioctl(s, SIOCGIFFLAGS, &r) != 0) return done(fail("cannot read " + tap + ": " + std::strerror(errno)));
+    if (::ioctl(s, SIOCGIFFLAGS, &r) != 0)
+        return done(fail("cannot read " + tap + ": " + std::strerror(errno)));
     r.ifr_flags = static_cast<short>(r.ifr_flags | IFF_UP);
-    if (::ioctl(s, SIOCSIFFLAGS, &r) != 0) return done(fail("cannot bring " + tap + " up: " + std::strerror(errno)));
+    if (::ioctl(s, SIOCSIFFLAGS, &r) != 0)
+        return done(fail("cannot bring " + tap + " up: " + std::strerror(errno)));
     if (!bridge.empty()) {
         ifreq b{};
         std::strncpy(b.ifr_name, bridge.c_str(), IFNAMSIZ - 1);
@@ -46,7 +48,8 @@ Result<void> attach(const std::string& tap, const std::string& bridge) {
 Result<std::unique_ptr<TapPort>> TapPort::open(boost::asio::io_context& io, const std::string& name,
                                                const std::string& bridge) {
     const int fd = ::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0) return fail(std::string("cannot open /dev/net/tun: ") + std::strerror(errno), "load the tun module");
+    if (fd < 0)
+        return fail(std::string("cannot open /dev/net/tun: ") + std::strerror(errno), "load the tun module");
     ifreq r{};
     std::strncpy(r.ifr_name, name.c_str(), IFNAMSIZ - 1);
     r.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
@@ -71,12 +74,13 @@ void TapPort::on_input(std::function<void()> f) {
 void TapPort::arm() {
     if (armed_ || !wanted_ || !input_) return;
     armed_ = true;
-    fd_.async_wait(boost::asio::posix::stream_descriptor::wait_read, [this](const boost::system::error_code& e) {
-        if (e == boost::asio::error::operation_aborted) return;
-        armed_ = false;
-        if (wanted_) input_();
-        arm();
-    });
+    fd_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                   [this](const boost::system::error_code& e) {
+                       if (e == boost::asio::error::operation_aborted) return;
+                       armed_ = false;
+                       if (wanted_) input_();
+                       arm();
+                   });
 }
 
 void TapPort::want_input(bool on) {
@@ -102,7 +106,8 @@ std::uint64_t TapPort::offloads() const {
 void TapPort::set_offloads(std::uint64_t f) {
     const auto has = [f](unsigned b) { return (f >> b & 1) != 0; };
     unsigned long flags = 0;
-    if (has(kGuestCsum)) flags |= TUN_F_CSUM | (has(kGuestTso4) ? TUN_F_TSO4 : 0u) | (has(kGuestTso6) ? TUN_F_TSO6 : 0u);
+    if (has(kGuestCsum))
+        flags |= TUN_F_CSUM | (has(kGuestTso4) ? TUN_F_TSO4 : 0u) | (has(kGuestTso6) ? TUN_F_TSO6 : 0u);
     ::ioctl(fd_.native_handle(), TUNSETOFFLOAD, flags);
 }
 

@@ -27,7 +27,8 @@ void serve(int s) {
     int status = 0;
     ::waitpid(pid, &status, 0);
     char end[16];
-    const int n = std::snprintf(end, sizeof(end), "%c%d", 0, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+    const int n = std::snprintf(end, sizeof(end), "%c%d", 0,
+                                WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
     (void)!::write(s, end, static_cast<std::size_t>(n));
     ::_exit(0);
 }
@@ -41,7 +42,8 @@ int main(int argc, char** argv) {
     sockaddr_in a{};
     a.sin_family = AF_INET;
     a.sin_port = htons(static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 2323));
-    if (::bind(listener, reinterpret_cast<const sockaddr*>(&a), sizeof(a)) != 0 || ::listen(listener, 16) != 0) return 1;
+    if (::bind(listener, reinterpret_cast<const sockaddr*>(&a), sizeof(a)) != 0 || ::listen(listener, 16) != 0)
+        return 1;
     ::signal(SIGCHLD, SIG_IGN);
     for (;;) {
         const int s = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
