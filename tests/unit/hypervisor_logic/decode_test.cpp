@@ -25,9 +25,9 @@ TEST(Psci, WhatIsNotThereIsNotSupported) {
 abi::CpuPolicy rich_host() {
     abi::CpuPolicy p{};
     p.version = abi::kStateVersion;
-    for (auto* r : {&p.id_aa64pfr0_el1, &p.id_aa64pfr1_el1, &p.id_aa64zfr0_el1, &p.id_aa64smfr0_el1, &p.id_aa64dfr0_el1,
-                    &p.id_aa64isar0_el1, &p.id_aa64isar1_el1, &p.id_aa64isar2_el1, &p.id_aa64mmfr0_el1,
-                    &p.id_aa64mmfr1_el1, &p.id_aa64mmfr2_el1})
+    for (auto* r : {&p.id_aa64pfr0_el1, &p.id_aa64pfr1_el1, &p.id_aa64zfr0_el1, &p.id_aa64smfr0_el1,
+                    &p.id_aa64dfr0_el1, &p.id_aa64isar0_el1, &p.id_aa64isar1_el1, &p.id_aa64isar2_el1,
+                    &p.id_aa64mmfr0_el1, &p.id_aa64mmfr1_el1, &p.id_aa64mmfr2_el1})
         *r = 0x1111'1111'1111'1111;
     return p;
 }

@@ -23,7 +23,9 @@ class CpuModel {
         std::uint64_t* best = nullptr;
         for (unsigned i = 0; i < file_.used; ++i) {
             std::uint64_t& l = file_.lr[i];
-            if ((l & lr::Pending) != 0 && (l & lr::Active) == 0 && (best == nullptr || priority(l) < priority(*best))) best = &l;
+            if ((l & lr::Pending) != 0 && (l & lr::Active) == 0 &&
+                (best == nullptr || priority(l) < priority(*best)))
+                best = &l;
         }
         if (best == nullptr) return 1023;
         *best = (*best & ~lr::Pending) | lr::Active;
@@ -69,7 +71,9 @@ class VgicTest : public ::testing::Test {
         (void)gic.take_kicks();
     }
     void enable(std::uint32_t intid, bool edge = false, std::uint8_t priority = 0xa0) {
-        if (edge) gic.gicd_write(0xc00 + intid / 16 * 4, 4, gic.gicd_read(0xc00 + intid / 16 * 4, 4) | 2u << (intid % 16 * 2));
+        if (edge)
+            gic.gicd_write(0xc00 + intid / 16 * 4, 4,
+                           gic.gicd_read(0xc00 + intid / 16 * 4, 4) | 2u << (intid % 16 * 2));
         gic.gicd_write(0x400 + intid, 1, priority);
         gic.gicd_write(0x100 + intid / 32 * 4, 4, 1u << (intid % 32));
     }
@@ -143,7 +147,8 @@ TEST_F(VgicTest, MoreThanTheListRegistersHoldAreAllDeliveredMostUrgentFirst) {
     std::map<std::uint32_t, int> seen;
     for (unsigned n = 0; n < 40; ++n) {
         cpu().enter();
-        EXPECT_EQ((cpu().file().hcr & ich_hcr::Uie) != 0, n < 36) << "underflow must be signalled while more wait";
+        EXPECT_EQ((cpu().file().hcr & ich_hcr::Uie) != 0, n < 36)
+            << "underflow must be signalled while more wait";
         const std::uint32_t i = cpu().acknowledge();
         ASSERT_NE(i, 1023u);
         ++seen[i];
@@ -173,7 +178,8 @@ TEST_F(VgicTest, ActiveInterruptsBeyondTheListRegistersAreDeactivatedByCount) {
         cpu().enter();
         cpu().eoi(taken.back());
         cpu().exit();
-        EXPECT_EQ(gic.gicd_read(0x300 + 4, 4) >> (taken.back() - 32) & 1, 0u) << taken.back() << " must be inactive now";
+        EXPECT_EQ(gic.gicd_read(0x300 + 4, 4) >> (taken.back() - 32) & 1, 0u)
+            << taken.back() << " must be inactive now";
     }
 }
 

@@ -34,7 +34,8 @@ class BootTest : public ::testing::Test {
 };
 
 TEST_F(BootTest, AnImageGoesWhereItsHeaderSays) {
-    const auto p = load_guest(memory, {file("k", image(0x8'0000, 0x10'0000)), file("r", "ramdisk"), "console=hvc0", 2, {0, 3}});
+    const auto p = load_guest(
+        memory, {file("k", image(0x8'0000, 0x10'0000)), file("r", "ramdisk"), "console=hvc0", 2, {0, 3}});
     ASSERT_TRUE(p) << p.error().what;
     EXPECT_EQ(p->entry, abi::kRamBase + 0x8'0000);
     const void* t = memory.slice(p->tree, 4096)->data();
@@ -63,7 +64,8 @@ TEST_F(BootTest, WhatDoesNotFitIsRefusedByName) {
     EXPECT_NE(big.error().what.find("needs 64 MiB"), std::string::npos) << big.error().what;
     EXPECT_FALSE(load_guest(memory, {file("k2", image(~0ull - 4096, 1)), "", "", 1, {}}));
     EXPECT_FALSE(load_guest(memory, {"/nonexistent", "", "", 1, {}}));
-    EXPECT_FALSE(load_guest(memory, {file("k3", std::string("\x1f\x8b") + std::string(100, 'x')), "", "", 1, {}}));
+    EXPECT_FALSE(
+        load_guest(memory, {file("k3", std::string("\x1f\x8b") + std::string(100, 'x')), "", "", 1, {}}));
 }
 
 }  // namespace

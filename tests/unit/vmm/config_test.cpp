@@ -56,7 +56,9 @@ TEST(Config, WrongValuesNameFileAndLine) {
 
 TEST(Config, DisksInEverySyntax) {
     const auto c = parse_config(std::string(kTutorial) +
-        "disk = [ '/dev/a,raw,xvda,rw', 'format=raw, vdev=vdb, access=ro, target=/dev/b', 'file:/c.img,xvdc,r' ]\n", "x");
+                                    "disk = [ '/dev/a,raw,xvda,rw', 'format=raw, vdev=vdb, access=ro, "
+                                    "target=/dev/b', 'file:/c.img,xvdc,r' ]\n",
+                                "x");
     ASSERT_TRUE(c) << c.error().what;
     ASSERT_EQ(c->disks.size(), 3u);
     EXPECT_EQ(c->disks[0].path, "/dev/a");
@@ -66,7 +68,8 @@ TEST(Config, DisksInEverySyntax) {
 }
 
 TEST(Config, OverridesWinAndAppendJoins) {
-    const auto c = parse_config("name='a';kernel='/k'\nextra = 'x'\nextra += ' y'", "f", {"memory=64", "name=\"b\""});
+    const auto c =
+        parse_config("name='a';kernel='/k'\nextra = 'x'\nextra += ' y'", "f", {"memory=64", "name=\"b\""});
     ASSERT_TRUE(c) << c.error().what;
     EXPECT_EQ(c->name, "b");
     EXPECT_EQ(c->memory_mib, 64u);

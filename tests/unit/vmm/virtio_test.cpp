@@ -16,13 +16,15 @@
 namespace proa::vmm {
 namespace {
 
-constexpr std::uint64_t kDesc = abi::kRamBase + 0x1000, kAvail = abi::kRamBase + 0x2000, kUsed = abi::kRamBase + 0x3000,
-                        kData = abi::kRamBase + 0x1'0000;
+constexpr std::uint64_t kDesc = abi::kRamBase + 0x1000, kAvail = abi::kRamBase + 0x2000,
+                        kUsed = abi::kRamBase + 0x3000, kData = abi::kRamBase + 0x1'0000;
 
 // A guest's RAM and one device, driven through its registers as a driver would.
 struct Rig {
     explicit Rig(std::unique_ptr<VirtioBackend> b)
-        : bytes(2u << 20), memory(bytes), device(0, memory, std::move(b), [this](std::uint32_t bits) { raised |= bits; }) {}
+        : bytes(2u << 20),
+          memory(bytes),
+          device(0, memory, std::move(b), [this](std::uint32_t bits) { raised |= bits; }) {}
     void reg(std::uint64_t at, std::uint32_t v) { device.write(at, 4, v); }
     void start(unsigned queues) {
         reg(0x70, 1 | 2);
@@ -49,7 +51,8 @@ struct Rig {
         std::memcpy(&v, memory.slice(gpa, sizeof(T))->data(), sizeof(T));
         return v;
     }
-    void descriptor(unsigned q, unsigned i, std::uint64_t addr, std::uint32_t len, std::uint16_t flags, std::uint16_t next = 0) {
+    void descriptor(unsigned q, unsigned i, std::uint64_t addr, std::uint32_t len, std::uint16_t flags,
+                    std::uint16_t next = 0) {
         const std::uint64_t at = kDesc + q * 0x4000 + i * 16;
         poke(at, addr);
         poke(at + 8, len);
@@ -104,7 +107,8 @@ TEST(VirtioQueue, BrokenChainsPutTheDeviceIntoNeedsReset) {
         return r.needs_reset();
     };
     EXPECT_TRUE(broken([](Rig& r) { r.descriptor(0, 0, kData, 64, 2 | 1, 0); })) << "a loop";
-    EXPECT_TRUE(broken([](Rig& r) { r.descriptor(0, 0, kData, 64, 2 | 1, 999); })) << "next outside of the table";
+    EXPECT_TRUE(broken([](Rig& r) { r.descriptor(0, 0, kData, 64, 2 | 1, 999); }))
+        << "next outside of the table";
     EXPECT_TRUE(broken([](Rig& r) { r.descriptor(0, 0, 0x1000, 64, 2); })) << "not RAM";
     EXPECT_TRUE(broken([](Rig& r) { r.descriptor(0, 0, ~0ull - 8, 64, 2); })) << "wraps around";
     EXPECT_TRUE(broken([](Rig& r) { r.descriptor(0, 0, kData, 24, 4); })) << "indirect of a broken length";
@@ -121,8 +125,8 @@ TEST(VirtioQueue, RandomRingsNeverLeaveGuestMemory) {
         Rig r(std::make_unique<RngBackend>());
         r.start(1);
         for (unsigned i = 0; i < 16; ++i)
-            r.descriptor(0, i, abi::kRamBase + random() % (3u << 20), random() % 8192, static_cast<std::uint16_t>(random() % 8),
-                         static_cast<std::uint16_t>(random() % 18));
+            r.descriptor(0, i, abi::kRamBase + random() % (3u << 20), random() % 8192,
+                         static_cast<std::uint16_t>(random() % 8), static_cast<std::uint16_t>(random() % 18));
         for (int k = 0; k < 8; ++k) r.offer(0, static_cast<std::uint16_t>(random() % 20));
         r.reg(0x50, 0);
     }
@@ -139,7 +143,8 @@ TEST(VirtioMmio, StateGoesOnElsewhereAndBadStateChangesNothing) {
     Rig b(std::make_unique<RngBackend>());
     b.bytes = a.bytes;
     std::copy(a.bytes.begin(), a.bytes.end(), b.memory.bytes().begin());
-    for (std::size_t cut = 0; cut < state.size(); ++cut) EXPECT_FALSE(b.device.load(std::span(state).first(cut)));
+    for (std::size_t cut = 0; cut < state.size(); ++cut)
+        EXPECT_FALSE(b.device.load(std::span(state).first(cut)));
     ASSERT_TRUE(b.device.load(state));
     b.descriptor(0, 1, kData + 4096, 64, 2);
     b.offer(0, 1);
@@ -306,7 +311,8 @@ TEST(VirtioNet, ArrivingAnnouncesTheAddress) {
 TEST(Pl011, InterruptsWhenThereIsInputAndCarriesItAcross) {
     bool line = false;
     std::string out;
-    Pl011 a([&](std::span<const std::uint8_t> b) { out.append(b.begin(), b.end()); }, [&](bool l) { line = l; });
+    Pl011 a([&](std::span<const std::uint8_t> b) { out.append(b.begin(), b.end()); },
+            [&](bool l) { line = l; });
     a.write(0x38, 4, 1 << 4);
     a.write(0x00, 4, 'x');
     EXPECT_EQ(out, "x");
