@@ -9,17 +9,26 @@ namespace proa::hv {
 namespace {
 
 // ICH_LR<n>_EL2 is S3_4_C12_C12_<n> for n < 8 and S3_4_C12_C13_<n - 8> above.
-#define PROA_LR(n, crm, op2) PROA_SYSREG(IchLr##n, "S3_4_C12_" #crm "_" #op2);
-PROA_LR(0, C12, 0)
-PROA_LR(1, C12, 1)
-PROA_LR(2, C12, 2)
-PROA_LR(3, C12, 3)
-PROA_LR(4, C12, 4) PROA_LR(5, C12, 5) PROA_LR(6, C12, 6) PROA_LR(7, C12, 7) PROA_LR(8, C13, 0)
-    PROA_LR(9, C13, 1) PROA_LR(10, C13, 2) PROA_LR(11, C13, 3) PROA_LR(12, C13, 4) PROA_LR(13, C13, 5)
-        PROA_LR(14, C13, 6) PROA_LR(15, C13, 7)
+#define PROA_LR(n, crm, op2) PROA_SYSREG(IchLr##n, "S3_4_C12_" #crm "_" #op2)
+PROA_LR(0, C12, 0);
+PROA_LR(1, C12, 1);
+PROA_LR(2, C12, 2);
+PROA_LR(3, C12, 3);
+PROA_LR(4, C12, 4);
+PROA_LR(5, C12, 5);
+PROA_LR(6, C12, 6);
+PROA_LR(7, C12, 7);
+PROA_LR(8, C13, 0);
+PROA_LR(9, C13, 1);
+PROA_LR(10, C13, 2);
+PROA_LR(11, C13, 3);
+PROA_LR(12, C13, 4);
+PROA_LR(13, C13, 5);
+PROA_LR(14, C13, 6);
+PROA_LR(15, C13, 7);
 #undef PROA_LR
 
-            struct LrAccess {
+struct LrAccess {
     std::uint64_t (*read)();
     void (*write)(std::uint64_t);
 };
