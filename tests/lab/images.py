@@ -1,7 +1,7 @@
 """Builds what the emulated hosts boot: Debian's arm64 kernel, a control-domain ramdisk with our programs, guest ramdisks
 and a guest disk with Redis. Packages come by name from Debian and are cached under .cache/; an image is rebuilt only
 when something in it changed."""
-import hashlib, os, re, shutil, subprocess
+import functools, hashlib, json, os, re, shutil, subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,10 +16,28 @@ def run(*cmd, **kw):
     return subprocess.run([str(c) for c in cmd], check=True, capture_output=True, text=True, **kw).stdout
 
 
+def apt(*question):
+    """apt-cache's answer, kept until the package lists change: it takes a second each, and every case asks."""
+    lists = '/var/lib/apt/lists'
+    key = json.dumps([os.stat(lists).st_mtime_ns, len(os.listdir(lists)), *question])
+    memo = CACHE / 'apt-answers.json'
+    try:
+        answers = json.loads(memo.read_text())
+    except (OSError, ValueError):
+        answers = {}
+    if key not in answers:
+        answers[key] = run('apt-cache', *question)
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        part = memo.with_suffix(f'.{os.getpid()}')
+        part.write_text(json.dumps(answers))
+        part.rename(memo)
+    return answers[key]
+
+
+@functools.cache
 def package(name):
     """The unpacked files of a Debian arm64 package (newest candidate)."""
-    policy = run('apt-cache', 'policy', f'{name}:arm64')
-    m = re.search(r'Candidate: (\S+)', policy)
+    m = re.search(r'Candidate: (\S+)', apt('policy', f'{name}:arm64'))
     if not m or m[1] == '(none)':
         raise SystemExit(f'no Debian package {name}:arm64; is the arm64 architecture added and apt-get update done?')
     tree = CACHE / 'packages' / f'{name}_{m[1].replace(":", "%")}'
@@ -35,10 +53,10 @@ def package(name):
     return tree
 
 
+@functools.cache
 def kernel():
     """(Image, modules directory) of Debian's cloud kernel."""
-    depends = run('apt-cache', 'depends', f'{KERNEL_META}:arm64')
-    name = re.search(r'Depends: (linux-image-[0-9][^\s:]*)', depends)[1]
+    name = re.search(r'Depends: (linux-image-[0-9][^\s:]*)', apt('depends', f'{KERNEL_META}:arm64'))[1]
     tree = package(name)
     image = next((tree / 'boot').glob('vmlinuz-*'))
     return image, next((tree / 'lib' / 'modules').iterdir())
@@ -127,6 +145,7 @@ def strip_to(binary, to):
     run('aarch64-linux-gnu-strip', '-o', to, binary)
 
 
+@functools.cache
 def guest_ramdisk():
     init = Path(__file__).parent / 'guest-init'
     image, mods = kernel()
@@ -162,6 +181,7 @@ def guest_disk():
     return cached(OUT / 'guest.ext4', stamp(*[t.name for t in (*redis, *trees)], Path(__file__)), build)
 
 
+@functools.cache
 def host_ramdisk():
     init = Path(__file__).parent / 'host-init'
     image, mods = kernel()
