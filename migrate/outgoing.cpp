@@ -16,6 +16,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::uint64_t kWordsPerChunk =
     8;  // 512 pages, 2 MiB: one channel's share, so one page has one channel
+constexpr std::uint64_t kSettle = 1u << 20;
 
 double seconds_since(Clock::time_point t) {
     return std::chrono::duration<double>(Clock::now() - t).count();
@@ -365,7 +366,9 @@ void Outgoing::report(const char* phase, std::uint64_t remaining) {
     const double all = static_cast<double>(guest_.memory().size());
     const double left =
         round_ == 0 ? std::max(0.0, all - static_cast<double>(sent)) : static_cast<double>(remaining) * 4096;
-    const double eta = rate > 0 ? left / rate : 0;
+    // Each round leaves dirty/bandwidth of itself to the next: a geometric series.
+    const double again = rate > 0 ? std::min(0.9, precopy_.dirty_bytes_per_second() / rate) : 0;
+    const double eta = rate > 0 ? left / rate / (1 - again) : 0;
     last_percent_ = std::max(last_percent_, std::min(99.0, 100 * elapsed / std::max(0.001, elapsed + eta)));
     vmm::Json j{{"phase", phase},
                 {"round", round_},
@@ -373,10 +376,12 @@ void Outgoing::report(const char* phase, std::uint64_t remaining) {
                 {"remaining_bytes", static_cast<std::uint64_t>(left)},
                 {"mb_per_s", rate / 1048576},
                 {"dirty_mb_per_s", precopy_.dirty_bytes_per_second() / 1048576},
-                {"eta_ms", static_cast<std::uint64_t>(eta_.update(Seconds(eta), Seconds(since)).count() * 1e3)},
                 {"percent", last_percent_},
                 {"throttle", precopy_.throttle()},
                 {"message", precopy_.reason()}};
+    // No estimate from the first few buffers: they measure the sockets' memory, not the link.
+    if (sent > 2 * kSettle || elapsed > 5)
+        j["eta_ms"] = static_cast<std::uint64_t>(eta_.update(Seconds(eta), Seconds(since)).count() * 1e3);
     boost::asio::post(guest_.io(), [p = progress_, j = std::move(j)] { p(j); });
 }
 

@@ -48,18 +48,23 @@ class Precopy {
     std::string reason_;
 };
 
-// Remaining time for a progress bar: never grows while the work goes on.
+// Remaining time for a progress bar: never grows while the work goes on, and does not reach zero before the estimate
+// does. An estimate above what is shown makes the clock run slower, not backwards.
 class Eta {
   public:
     Seconds update(Seconds estimate, Seconds elapsed_since_last) {
-        const Seconds floor = last_ - elapsed_since_last;
-        last_ = first_ || estimate < last_ ? estimate : (floor > Seconds(0) ? floor : Seconds(0));
+        if (first_ || estimate <= shown_) {
+            shown_ = estimate;
+        } else if (estimate > Seconds(0)) {
+            shown_ -= elapsed_since_last * (shown_ / estimate);
+            if (shown_ < Seconds(0)) shown_ = Seconds(0);
+        }
         first_ = false;
-        return last_;
+        return shown_;
     }
 
   private:
-    Seconds last_{0};
+    Seconds shown_{0};
     bool first_ = true;
 };
 

@@ -127,14 +127,18 @@ class Host:
             raise LabError(f'host {self.number}: {command!r} ended with {code}: {out.strip()[-800:]}')
         return out
 
-    def run(self, command, timeout=60, address=None):
+    def run(self, command, timeout=60, address=None, on_line=None):
+        """(output, exit code); on_line is called with each line as it comes."""
         s = self.lab.net.connect(address or self.address, 2323)
         with s:
             s.settimeout(timeout)
             s.sendall(command.encode() + b'\n')
-            data = b''
+            data, shown = b'', 0
             while chunk := s.recv(65536):
                 data += chunk
+                while on_line and (end := data.find(b'\n', shown)) >= 0:
+                    on_line(data[shown:end].decode(errors='replace'))
+                    shown = end + 1
         out, _, code = data.rpartition(b'\0')
         if not code:
             raise LabError(f'host {self.number}: {command!r} was cut off')

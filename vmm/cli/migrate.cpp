@@ -16,10 +16,12 @@ void draw(const Json& p) {
     const int full = static_cast<int>(percent / 100 * kWidth);
     const std::string bar = std::string(static_cast<std::size_t>(full), '#') +
                             std::string(static_cast<std::size_t>(kWidth - full), '.');
-    std::fprintf(stderr, "\r[%s] %3.0f%%  round %u  %.1f MB sent  %.1f MB/s  dirty %.1f MB/s  %.1f s left  ",
+    char left[32] = "";
+    if (p.contains("eta_ms")) std::snprintf(left, sizeof(left), "%.1f s left", p["eta_ms"].get<double>() / 1e3);
+    std::fprintf(stderr, "\r[%s] %3.0f%%  round %u  %.1f MB sent  %.1f MB/s  dirty %.1f MB/s  %s  ",
                  bar.c_str(), percent, p.value("round", 0u) + 1,
                  static_cast<double>(p.value("sent_bytes", 0ull)) / 1048576, p.value("mb_per_s", 0.0),
-                 p.value("dirty_mb_per_s", 0.0), static_cast<double>(p.value("eta_ms", 0ull)) / 1e3);
+                 p.value("dirty_mb_per_s", 0.0), left);
     if (const unsigned t = p.value("throttle", 0u); t != 0) std::fprintf(stderr, "throttled %u%%  ", t);
 }
 
