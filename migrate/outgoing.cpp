@@ -141,8 +141,8 @@ void Outgoing::act(SourceAction a) {
         case SourceAction::ResumeGuest: {
             auto r = on_guest(guest_, [this]() -> vmm::Result<void> {
                 (void)guest_.machine().set_throttle(0);
-                const bool frozen = stopped_ != Clock::time_point{};
-                auto result = frozen ? guest_.thaw() : vmm::Result<void>{};
+                auto result =
+                    guest_.state() == vmm::GuestState::Switching ? guest_.thaw() : vmm::Result<void>{};
                 (void)guest_.machine().dirty_log(abi::DirtyLogMode::Off);
                 guest_.set_state(vmm::GuestState::Running);
                 return result;

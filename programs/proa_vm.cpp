@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <csignal>
 #include <fstream>
 #include <iterator>
 #include <thread>
@@ -16,6 +17,7 @@
 using namespace proa;
 
 int main(int argc, char** argv) {
+    std::signal(SIGPIPE, SIG_IGN);  // a peer that hangs up is an error of one write, not our end
     CLI::App app("proa-vm: runs one guest");
     std::string file, directory = "/run/proa/vm", sessions = "/run/proa/sessions", policy;
     std::vector<std::string> overrides;

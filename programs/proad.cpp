@@ -3,12 +3,14 @@
 
 #include <CLI/CLI.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <csignal>
 
 #include "migrate/peer_service.hpp"
 
 using namespace proa;
 
 int main(int argc, char** argv) {
+    std::signal(SIGPIPE, SIG_IGN);  // a peer that hangs up is an error of one write, not our end
     CLI::App app("proad: the host daemon of proa");
     vmm::DaemonOptions o;
     app.set_config("--config", "", "options in a file, one  key = value  a line");

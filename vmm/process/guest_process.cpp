@@ -12,8 +12,8 @@
 namespace proa::vmm {
 
 const char* name_of(GuestState s) {
-    static const char* const names[] = {"created",  "running", "paused", "migrating",
-                                        "incoming", "stopped", "crashed"};
+    static const char* const names[] = {"created",   "running",  "paused",  "migrating",
+                                        "switching", "incoming", "stopped", "crashed"};
     return names[static_cast<unsigned>(s)];
 }
 
@@ -167,6 +167,8 @@ Result<void> GuestProcess::pause() {
 }
 
 Result<void> GuestProcess::unpause() {
+    if (std::exchange(frozen_, false))
+        for (Device* d : devices_) d->resume();
     auto r = machine_->run();
     if (r) state_ = GuestState::Running;
     return r;
@@ -185,11 +187,12 @@ Result<void> GuestProcess::freeze() {
     if (auto r = machine_->pause(); !r) return r;
     machine_->dispatch(*this);  // exits and notifies from before the pause
     for (Device* d : devices_) d->quiesce();
+    frozen_ = true;
+    state_ = GuestState::Switching;
     return {};
 }
 
 Result<void> GuestProcess::thaw() {
-    for (Device* d : devices_) d->resume();
     return unpause();
 }
 

@@ -21,7 +21,17 @@
 
 namespace proa::vmm {
 
-enum class GuestState : std::uint8_t { Created, Running, Paused, Migrating, Incoming, Stopped, Crashed };
+// Switching: frozen, and a peer may be starting it (no command but destroy touches it then).
+enum class GuestState : std::uint8_t {
+    Created,
+    Running,
+    Paused,
+    Migrating,
+    Switching,
+    Incoming,
+    Stopped,
+    Crashed
+};
 const char* name_of(GuestState s);
 
 struct GuestOptions {
@@ -98,6 +108,7 @@ class GuestProcess final : private MachineEvents {
     CommandRegistry commands_;
     boost::asio::posix::stream_descriptor events_;
     GuestState state_ = GuestState::Created;
+    bool frozen_ = false;  // devices are quiesced
     std::function<void()> ended_;
     int exit_code_ = 0, log_fd_ = -1;
 };

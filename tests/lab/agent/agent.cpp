@@ -1,5 +1,5 @@
-// The lab's way into a control domain or guest: listens on a TCP port, runs each connection's first line with sh, sends
-// back its output, then a NUL byte and the exit code. For test machines only; proa doesn't ship it.
+// lab-agent [PORT [echo]]: the lab's way into a control domain or guest. Runs each connection's first line with sh and
+// sends back its output, then a NUL byte and the exit code; `echo` sends everything back. For test machines only.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -13,6 +13,13 @@
 
 namespace {
 
+void echo(int s) {
+    char b[4096];
+    for (ssize_t n; (n = ::read(s, b, sizeof(b))) > 0;)
+        if (::write(s, b, static_cast<std::size_t>(n)) != n) break;
+    ::_exit(0);
+}
+
 void serve(int s) {
     std::string line;
     for (char c; ::read(s, &c, 1) == 1 && c != '\n';) line += c;
@@ -21,6 +28,7 @@ void serve(int s) {
         ::dup2(s, 1);
         ::dup2(s, 2);
         ::signal(SIGCHLD, SIG_DFL);
+        ::signal(SIGINT, SIG_DFL);  // started in the background by a shell: ignored
         ::execl("/bin/sh", "sh", "-c", line.c_str(), static_cast<char*>(nullptr));
         ::_exit(127);
     }
@@ -51,7 +59,7 @@ int main(int argc, char** argv) {
         if (::fork() == 0) {
             ::close(listener);
             ::signal(SIGCHLD, SIG_DFL);
-            serve(s);
+            argc > 2 ? echo(s) : serve(s);
         }
         ::close(s);
     }
