@@ -33,6 +33,7 @@ class Session : public std::enable_shared_from_this<Session> {
         out_.push_back(j.dump() + "\n");
         if (out_.size() == 1) write();
     }
+    bool closed() const { return closed_; }
     void close() {
         closed_ = true;
         boost::system::error_code e;
@@ -119,6 +120,7 @@ void Reply::progress(Json p) const {
     if (!state_->answered) state_->session->send({{"id", state_->id}, {"progress", std::move(p)}});
 }
 void Reply::on_disconnect(std::function<void()> f) const {
+    if (state_->session->closed()) return f();  // it left while we were getting here
     state_->session->gone_.push_back(std::move(f));
 }
 void Reply::upgrade(Json result, std::function<void(Socket)> take) const {
