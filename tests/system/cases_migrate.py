@@ -3,6 +3,7 @@ import json, re, time
 from tests.lab.client import Echo
 from tests.lab.lab import Lab
 from tests.lab.proxy import Proxy
+from .harness import Failure
 from . import case, expect, expect_eq, retry
 
 B = '10.77.0.2'
@@ -91,7 +92,7 @@ def preflight_refuses_by_name_what_is_missing():
             expect(code != 0, f'migration went through: {out}')
             for w in words:
                 expect(w in out, f'{w!r} is not in: {out}')
-            expect_eq(running_copies(lab), [1], 'hosts that run it')
+            expect_eq(guests(lab.a)['g1']['state'], 'running', 'state at the source')
         lab.create(lab.b, 'g1', address='10.77.1.11')
         refused('g1', 'already')
         lab.b.sh('proa destroy g1')
@@ -129,6 +130,14 @@ def strangers_get_nothing_without_keys():
         writer_says(lab, lab.a)
 
 
+def runs_at_source(lab):
+    try:
+        retry('the guest to run at the source', lambda: guests(lab.a).get('g1', {}).get('state') == 'running', 60)
+    except Failure:
+        print(lab.a.run('proa list; ps | grep proa; cat /run/proad.log /run/proa/log/g1.log')[0])
+        raise
+
+
 def slow(lab):
     """A migration that takes its time, in the background; returns when pages flow."""
     m = lab.a.start(f'proa migrate g1 {B} --bandwidth 4 --channels 2')
@@ -141,7 +150,7 @@ def still_here_and_well(lab, migration, why):
     out, code = migration.finish()
     expect(code != 0, f'migration went through: {out}')
     expect(re.search(why, out), f'{why!r} is not in: {out}')
-    retry('the guest to run at the source', lambda: guests(lab.a)['g1']['state'] == 'running', 30)
+    runs_at_source(lab)
     writer_says(lab, lab.a)
 
 
@@ -157,7 +166,7 @@ def cancel_leaves_the_guest_at_the_source():
         m = slow(lab)
         lab.a.sh('kill -INT $(pidof proa)')
         m.finish()
-        retry('the guest to run at the source', lambda: guests(lab.a)['g1']['state'] == 'running', 30)
+        runs_at_source(lab)
         retry('the destination to be clean', lambda: guests(lab.b) == {} and free_pages(lab.b) == lab.b.free)
         # It can still move.
         lab.a.sh(f'proa migrate g1 {B}', 100)
