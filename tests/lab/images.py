@@ -181,8 +181,15 @@ def guest_disk():
     return cached(OUT / 'guest.ext4', stamp(*[t.name for t in (*redis, *trees)], Path(__file__)), build)
 
 
+def closure(name):
+    """The packages `name` needs that hold libraries, by name."""
+    out = apt('depends', '--recurse', '--no-recommends', '--no-suggests', '--no-conflicts', '--no-breaks', '--no-replaces', '--no-enhances', f'{name}:arm64')
+    found = set(re.findall(r'^(?:lib|zlib1g|qemu-system)[^ :]*(?=:arm64$)', out, re.M))
+    return sorted(n for n in found if not re.search('debconf|installer|newt|slang|pam|semanage|text', n))
+
+
 @functools.cache
-def host_ramdisk():
+def host_ramdisk(name='host', extra=None):
     init = Path(__file__).parent / 'host-init'
     image, mods = kernel()
     programs = [BUILD / 'programs' / n for n in ('proa', 'proad', 'proa-vm')] + [BUILD / 'tests' / 'lab-agent']
@@ -190,7 +197,7 @@ def host_ramdisk():
     ramdisk = guest_ramdisk()
 
     def build():
-        tree = OUT / 'host'
+        tree = OUT / name
         skeleton(tree, init)
         modules(mods, HOST_MODULES, tree / 'mod')
         for b in programs:
@@ -201,5 +208,7 @@ def host_ramdisk():
         shutil.copy(ramdisk, tree / 'root' / 'guest.cpio')
         for g in guests:
             shutil.copy(g, tree / 'root')
-        pack(tree, OUT / 'host.cpio')
-    return cached(OUT / 'host.cpio', stamp(init, image.name, ramdisk, Path(__file__), *programs, *guests), build)
+        if extra:
+            extra(tree)
+        pack(tree, OUT / f'{name}.cpio')
+    return cached(OUT / f'{name}.cpio', stamp(init, image.name, ramdisk, Path(__file__), *programs, *guests), build)

@@ -77,15 +77,12 @@ class Host:
         self.taps = {'mig': f'm{number}', 'lan': f'l{number}'}
         for kind, tap in self.taps.items():
             lab.net.tap(tap, f'{kind}0')
-        image, _ = images.kernel()
         args = f'console=ttyAMA0 kpti=0 quiet host={number} huge={huge}'
         mac = lambda k: f'52:54:00:77:0{k}:0{number}'
         command = ['ip', 'netns', 'exec', lab.net.name, 'timeout', str(lab.limit), 'qemu-system-aarch64',
                    '-M', 'virt,virtualization=on,gic-version=3,its=off', '-cpu', cpu, '-smp', str(cpus), '-m', str(memory),
                    '-accel', f'tcg,thread={lab.threads}', '-nodefaults', '-display', 'none', '-serial', f'file:{self.log}', '-no-reboot', '-monitor', 'none',
-                   '-kernel', images.BUILD / 'hypervisor' / 'proa-hv.img',
-                   '-device', f'guest-loader,addr=0x50000000,kernel={image},bootargs={args}',
-                   '-device', f'guest-loader,addr=0x54000000,initrd={images.host_ramdisk()}']
+                   *self.software(args)]
         for i, (kind, tap) in enumerate(self.taps.items()):
             command += ['-netdev', f'tap,id=n{i},ifname={tap},script=no,downscript=no',
                         '-device', f'virtio-net-pci,netdev=n{i},mac={mac(i)},romfile=,addr={i + 1}']
@@ -96,6 +93,13 @@ class Host:
         self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL,
                                         stdout=open(LOGS / f'{lab.name}-qemu{number}.log', 'wb'), stderr=subprocess.STDOUT,
                                         start_new_session=True)
+
+    def software(self, args):
+        """QEMU's options for what the host runs: proa-hv, and the control domain's kernel and ramdisk as its modules."""
+        image, _ = images.kernel()
+        return ['-kernel', images.BUILD / 'hypervisor' / 'proa-hv.img',
+                '-device', f'guest-loader,addr=0x50000000,kernel={image},bootargs={args}',
+                '-device', f'guest-loader,addr=0x54000000,initrd={images.host_ramdisk()}']
 
     def wait_up(self, timeout=60):
         self.wait_log(r'HOST-USERLAND', timeout)
@@ -191,7 +195,7 @@ class Background(threading.Thread):
 class Lab:
     count = 0
 
-    def __init__(self, hosts=2, cpus=2, memory=1024, cpu='neoverse-n1', huge=160, disk=False, limit=600, name=None, threads='single'):
+    def __init__(self, hosts=2, cpus=2, memory=1024, cpu='neoverse-n1', huge=160, disk=False, limit=600, name=None, threads='single', host_type=None):
         Lab.count += 1
         self.name = name or f'proa-{os.getpid()}-{Lab.count}'
         self.limit, self.threads = limit, threads  # one TCG thread a host: two hosts fill two cores without spinning
@@ -202,7 +206,7 @@ class Lab:
         self.net = Namespace(self.name)
         atexit.register(self.close)
         try:
-            self.hosts = [Host(self, n, **self.options) for n in range(1, hosts + 1)]
+            self.hosts = [(host_type or Host)(self, n, **self.options) for n in range(1, hosts + 1)]
             for h in self.hosts:
                 h.wait_up()
         except BaseException:

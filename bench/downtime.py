@@ -1,0 +1,77 @@
+"""Blackout and total time of one live migration, seen from outside both hosts: proa and QEMU/KVM side by side."""
+import json, time
+from tests.lab.client import Connection, wait_port
+from tests.lab.lab import Lab
+from . import peer_kvm
+
+GUEST, MEMORY, WORKING_SET = '10.77.1.10', 256, 64
+
+
+class Probe(Connection):
+    """An echo every 5 ms; the gaps between answers are the blackout."""
+
+    def step(self):
+        self.sock.sendall(b'x')
+        assert self.sock.recv(16), 'closed'
+        now = time.monotonic()
+        if now - self.last > 0.02:
+            self.gaps.append((self.last, now - self.last))
+        self.last = now
+        self.replies += 1
+
+    def longest(self, since):
+        return 1e3 * max([g for at, g in list(self.gaps) if at + g >= since] + [time.monotonic() - self.last])
+
+
+def probe(lab):
+    wait_port(lab.net, GUEST, 7)
+    p = Probe(lab.net, GUEST, 7, 0.005, 60)
+    p.start()
+    time.sleep(6)  # boot and the writer's first touches are over
+    return p
+
+
+def measure(p, move):
+    since = time.monotonic()
+    result = move()
+    total = time.monotonic() - since
+    time.sleep(4)
+    if result is None or p.error:
+        return {'failed': p.error or 'the migration did not complete'}
+    base = [1e3 * g for at, g in p.gaps if since - 4 < at < since]
+    return {**result, 'outside_total_s': round(total, 2), 'outside_blackout_ms': round(p.longest(since)), 'idle_gap_ms': round(max(base or [0]))}
+
+
+def proa(rate, options=''):
+    with Lab(hosts=2, memory=1536, huge=160) as lab:
+        lab.start_daemons()
+        lab.create(lab.a, memory=MEMORY, extra=f'dirty={WORKING_SET},{rate}' if rate else '')
+        p = probe(lab)
+
+        def move():
+            out, code = lab.a.run(f'proa migrate g1 {lab.b.address} --json {options}', 200)
+            if code != 0:
+                return None
+            r = json.loads(out.strip().splitlines()[-1])
+            return {'rounds': len(r['rounds']), 'wire_mib': r['wire_bytes'] / 2**20, 'reported_downtime_ms': r['downtime_ms']}
+        return measure(p, move)
+
+
+def kvm(rate):
+    with peer_kvm.lab(1536) as lab:
+        args = f'console=hvc0 kpti=0 quiet ip={GUEST} ' + (f'dirty={WORKING_SET},{rate}' if rate else '')
+        source = lab.a.start_guest('', MEMORY, args)
+        target = lab.b.start_guest('-incoming defer', MEMORY, args)
+        p = probe(lab)
+        return measure(p, lambda: peer_kvm.migrate(source, target, lab.b.address))
+
+
+def run(rates=(0, 5, 20), repeat=1):
+    rows = []
+    for rate in rates:
+        for _ in range(repeat):
+            for who, f in (('proa', proa), ('kvm', kvm)):
+                row = {'who': who, 'dirty_mib_s': rate, **f(rate)}
+                print(f'   {row}', flush=True)
+                rows.append(row)
+    return rows
