@@ -20,7 +20,6 @@ class KvmHost(Host):
         return ['-kernel', image, '-initrd', host_ramdisk(), '-append', args]
 
     def start_guest(self, options, memory, cmdline):
-        self.sh('ip tuntap add vif1 mode tap; ip link set vif1 master br0; ip link set vif1 up')
         self.sh('LD_LIBRARY_PATH=/lib setsid qemu-system-aarch64 -M virt,gic-version=host -accel kvm -cpu host '
                 f'-m {memory} -smp 1 -nodefaults -display none -kernel /root/Image -initrd /root/guest.cpio -append "{cmdline}" '
                 '-netdev tap,id=n0,ifname=vif1,script=no,downscript=no -device virtio-net-device,netdev=n0,mac=52:54:00:12:34:56 '
@@ -28,7 +27,9 @@ class KvmHost(Host):
                 f'-qmp tcp::4444,server=on,wait=off {options} >/run/qemu.log 2>&1 </dev/null &')
         for _ in range(300):
             try:
-                return Qmp(self)
+                qmp = Qmp(self)
+                self.sh('ip link set vif1 master br0 && ip link set vif1 up')  # QEMU has made the tap
+                return qmp
             except OSError:
                 time.sleep(0.1)
         raise LabError(f'host {self.number}: no QMP: {self.run("cat /run/qemu.log")[0][-800:]}')

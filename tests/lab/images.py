@@ -184,7 +184,7 @@ def guest_disk():
 def closure(name):
     """The packages `name` needs that hold libraries, by name."""
     out = apt('depends', '--recurse', '--no-recommends', '--no-suggests', '--no-conflicts', '--no-breaks', '--no-replaces', '--no-enhances', f'{name}:arm64')
-    found = set(re.findall(r'^(?:lib|zlib1g|qemu-system)[^ :]*(?=:arm64$)', out, re.M))
+    found = set(re.findall(r'^(?:lib|zlib1g|qemu-system)[^\s:]*(?=:arm64$)', out, re.M))
     return sorted(n for n in found if not re.search('debconf|installer|newt|slang|pam|semanage|text', n))
 
 
