@@ -81,7 +81,7 @@ class Host:
         mac = lambda k: f'52:54:00:77:0{k}:0{number}'
         command = ['ip', 'netns', 'exec', lab.net.name, 'timeout', str(lab.limit), 'qemu-system-aarch64',
                    '-M', 'virt,virtualization=on,gic-version=3,its=off', '-cpu', cpu, '-smp', str(cpus), '-m', str(memory),
-                   '-accel', f'tcg,thread={lab.threads}', '-nodefaults', '-display', 'none', '-serial', f'file:{self.log}', '-no-reboot', '-monitor', 'none',
+                   '-accel', f'tcg,thread={lab.threads}', '-nodefaults', '-display', 'none', *self.serial(), '-no-reboot', '-monitor', 'none',
                    *self.software(args)]
         for i, (kind, tap) in enumerate(self.taps.items()):
             command += ['-netdev', f'tap,id=n{i},ifname={tap},script=no,downscript=no',
@@ -93,6 +93,12 @@ class Host:
         self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL,
                                         stdout=open(LOGS / f'{lab.name}-qemu{number}.log', 'wb'), stderr=subprocess.STDOUT,
                                         start_new_session=True)
+
+    def serial(self):
+        if not self.lab.interactive:
+            return ['-serial', f'file:{self.log}']
+        self.socket = self.log.with_suffix('.sock')
+        return ['-chardev', f'socket,id=s0,path={self.socket},server=on,wait=off,logfile={self.log}', '-serial', 'chardev:s0']
 
     def software(self, args):
         """QEMU's options for what the host runs: proa-hv, and the control domain's kernel and ramdisk as its modules."""
@@ -195,10 +201,10 @@ class Background(threading.Thread):
 class Lab:
     count = 0
 
-    def __init__(self, hosts=2, cpus=2, memory=1024, cpu='neoverse-n1', huge=160, disk=False, limit=600, name=None, threads='single', host_type=None):
+    def __init__(self, hosts=2, cpus=2, memory=1024, cpu='neoverse-n1', huge=160, disk=False, limit=600, name=None, threads='single', host_type=None, interactive=False):
         Lab.count += 1
         self.name = name or f'proa-{os.getpid()}-{Lab.count}'
-        self.limit, self.threads = limit, threads  # one TCG thread a host: two hosts fill two cores without spinning
+        self.interactive, self.limit, self.threads = interactive, limit, threads  # one TCG thread a host: two hosts fill two cores without spinning
         self.options = dict(cpus=cpus, memory=memory, cpu=cpu, huge=huge, disk=images.guest_disk() if disk else None)
         LOGS.mkdir(parents=True, exist_ok=True)
         images.host_ramdisk()
