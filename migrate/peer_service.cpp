@@ -80,7 +80,7 @@ void PeerService::answer(const Json& request, std::function<void(Json)> done) {
 }
 
 void PeerService::prepare(const Json& request, std::function<void(Json)> done) {
-    const Json guest = request.at("guest");
+    const Json& guest = request.at("guest");
     if (auto r = preflight(daemon_, guest); !r) return done(refusal(r.error()));
     vmm::Daemon::StartRequest s;
     s.config_text = guest.at("config");
