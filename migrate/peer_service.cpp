@@ -24,6 +24,15 @@ Json channel_json(const vmm::DaemonOptions& o) {
     return {{"keys", o.keys}, {"plaintext", o.plaintext}};
 }
 
+// A peer's answer may hold anything: value() throws on a type it doesn't expect, and here that would end proad.
+bool agrees(const Json& answer) {
+    return answer.value("ok", Json()) == Json(true) && answer.value("port", Json()).is_number_unsigned();
+}
+std::string said(const Json& answer, const char* key, const char* otherwise) {
+    const auto i = answer.find(key);
+    return i != answer.end() && i->is_string() ? i->get<std::string>() : otherwise;
+}
+
 }  // namespace
 
 vmm::Result<std::unique_ptr<PeerService>> PeerService::start(vmm::Daemon& daemon) {
@@ -71,7 +80,7 @@ void PeerService::answer(const Json& request, std::function<void(Json)> done) {
 }
 
 void PeerService::prepare(const Json& request, std::function<void(Json)> done) {
-    const Json guest = request.at("guest");
+    const Json& guest = request.at("guest");
     if (auto r = preflight(daemon_, guest); !r) return done(refusal(r.error()));
     vmm::Daemon::StartRequest s;
     s.config_text = guest.at("config");
@@ -131,9 +140,9 @@ void PeerService::migrate(const Json& a, const Reply& r) {
                             daemon_.io().post([=, this]() mutable {
                                 if (!answer)
                                     return r.fail("failed", {answer.error().what, answer.error().remedy});
-                                if (!answer->value("ok", false))
-                                    return r.fail("refused", {host + ": " + answer->value("what", "refused"),
-                                                              answer->value("remedy", "")});
+                                if (!agrees(*answer))
+                                    return r.fail("refused", {host + ": " + said(*answer, "what", "refused"),
+                                                              said(*answer, "remedy", "")});
                                 options["host"] = host;
                                 options["port"] = (*answer)["port"];
                                 options["peer_port"] = port;

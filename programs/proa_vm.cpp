@@ -64,13 +64,14 @@ int main(int argc, char** argv) {
         if (auto r = (*guest)->start(); !r) return die(r.error());
     spdlog::info("{}: {} in slot {}", (*guest)->config().name, vmm::name_of((*guest)->state()), options.slot);
     io.run();
-    // Migration threads may still wait for this one: serve them until they are gone.
+    // Migration threads may still wait for this one: serve them until they are gone. Restarted first: a stop() that
+    // came before restart() would be forgotten, and run() never end.
+    io.restart();
+    const auto work = boost::asio::make_work_guard(io);
     std::thread end([&] {
         migration.reset();
         io.stop();
     });
-    io.restart();
-    const auto work = boost::asio::make_work_guard(io);
     io.run();
     end.join();
     return (*guest)->exit_code();

@@ -1,6 +1,7 @@
 // Ticket spinlock: fair, so a pCPU that spins is served in order. EL2 runs with interrupts masked, so a lock is
 // never taken twice by one pCPU through an interrupt. Lock order (outer first):
-//   Domain::mm_lock -> Domain::vgic_lock -> Dispatcher lock -> page pool lock -> log lock
+//   Guest::lock (slot 0 before others) -> Domain::mm_lock -> page pool lock -> log lock
+//   Guest::lock -> Guest::fast_lock -> functions' signal_lock -> GicUnit::lock -> dispatcher lock
 #pragma once
 #include <cstdint>
 

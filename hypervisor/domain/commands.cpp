@@ -253,9 +253,9 @@ void run_command(Guest& g) {
     Command c;
     memcpy(&c, &g.area->command, sizeof(c));
     for (auto& r : c.results) r = 0;
-    const Status status = dispatch(g, c);
+    Status status = dispatch(g, c);
     memcpy(g.area->command.results, c.results, sizeof(c.results));
-    __atomic_store_n(&g.area->command.status, status, __ATOMIC_RELEASE);
+    __atomic_store(&g.area->command.status, &status, __ATOMIC_RELEASE);
 }
 
 void resume_exit(Guest& g, std::uint64_t index) {

@@ -75,7 +75,8 @@ void refresh_latch_lines(Guest& g) {
 
 void guest_stop(Guest& g, std::uint64_t lifecycle) {
     g.domain->pause_all();
-    __atomic_store_n(&g.phase, abi::GuestPhase::Stopped, __ATOMIC_RELEASE);
+    auto phase = abi::GuestPhase::Stopped;
+    __atomic_store(&g.phase, &phase, __ATOMIC_RELEASE);
     post_lifecycle(g, lifecycle);
 }
 

@@ -57,7 +57,7 @@ class BasicStage2 {
                 ++level;
             MapStatus status;
             std::uint64_t* slot = descend(at, level, status);
-            if (slot != nullptr && *slot != 0) status = MapStatus::Overlap;
+            if (status == MapStatus::Ok && *slot != 0) status = MapStatus::Overlap;
             if (status != MapStatus::Ok) {
                 unmap(ipa, done);
                 return status;

@@ -24,3 +24,12 @@ def control_domain_boots_on_2_cpus():
 @case()
 def control_domain_boots_on_4_cpus():
     control(4)
+
+
+@case()
+def a_control_cpu_goes_off_line_and_comes_back():
+    with Lab(hosts=1, cpus=2) as lab:
+        online = '/sys/devices/system/cpu/cpu1/online'
+        for _ in range(3):
+            expect_eq(lab.a.sh(f'echo 0 > {online} && nproc').strip(), '1', 'CPUs after one went off line')
+            expect_eq(lab.a.sh(f'echo 1 > {online} && nproc', timeout=30).strip(), '2', 'CPUs after it came back')

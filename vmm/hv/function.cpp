@@ -148,7 +148,8 @@ Result<abi::Command> ControlFunction::run(abi::Op op, const char* what,
         unsigned i = 0;
         for (const std::uint64_t a : args) c.args[i++] = a;
         write(abi::reg::Doorbell, 0);
-        const abi::Status s = __atomic_load_n(&c.status, __ATOMIC_ACQUIRE);
+        abi::Status s;
+        __atomic_load(&c.status, &s, __ATOMIC_ACQUIRE);
         if (s == abi::Status::Ok) return c;
         if (s != abi::Status::Again || std::chrono::steady_clock::now() > deadline)
             return fail(std::string("proa-hv: ") + what + ": " + status_text(s, c));

@@ -115,12 +115,15 @@ void BlockBackend::notified(unsigned) {
             if (total(r.chain.readable) < kHeader || total(r.chain.writable) < 1)
                 return host().broken("short block request");
             std::lock_guard lock(mutex_);
+            // A driver that takes descriptors back before they are used could fill our memory with requests.
+            if (todo_.size() + done_.size() >= SplitQueue::kMaxSize)
+                return host().broken("more requests in flight than the queue has room for");
             todo_.push_back(std::move(r));
             r = {};
+            wake_.notify_one();  // here, for a broken chain may end this function
         }
         if (p == SplitQueue::Pop::Broken) return host().broken("bad descriptor chain");
     } while (q.enable_notify(host().memory(), host().feature(29)));
-    wake_.notify_one();
 }
 
 void BlockBackend::work() {

@@ -251,6 +251,38 @@ TEST_F(BlockTest, QuiesceLeavesNothingInFlight) {
     loop.run_one();
 }
 
+// The worker sleeps when the broken chain comes: whoever waits for the good one before it must not wait for ever.
+TEST_F(BlockTest, ABrokenChainAfterAGoodOneStillLeavesTheDeviceResettable) {
+    auto r = open(false);
+    r->poke<std::uint32_t>(kData, 0);
+    r->poke<std::uint64_t>(kData + 8, 1);
+    r->descriptor(0, 0, kData, 16, 1, 1);
+    r->descriptor(0, 1, kData + 4096, 512, 3, 2);
+    r->descriptor(0, 2, kData + 512, 1, 2);
+    r->descriptor(0, 3, kData, 16, 1, 999);
+    r->offer(0, 0);
+    r->offer(0, 3);
+    r->reg(0x50, 0);
+    EXPECT_TRUE(r->needs_reset());
+    r->reg(0x70, 0);
+    EXPECT_FALSE(r->needs_reset());
+}
+
+TEST_F(BlockTest, MoreRequestsInFlightThanTheQueueHoldsBreakTheDevice) {
+    auto r = open(false);
+    r->poke<std::uint32_t>(kData, 0);
+    r->poke<std::uint64_t>(kData + 8, 1);
+    r->descriptor(0, 0, kData, 16, 1, 1);
+    r->descriptor(0, 1, kData + 4096, 512, 3, 2);
+    r->descriptor(0, 2, kData + 512, 1, 2);
+    for (unsigned n = 0; n < 2u * SplitQueue::kMaxSize / 16 && !r->needs_reset();
+         ++n) {  // nothing is ever used
+        for (unsigned i = 0; i < 16; ++i) r->offer(0, 0);
+        r->reg(0x50, 0);
+    }
+    EXPECT_TRUE(r->needs_reset());
+}
+
 struct FakePort final : NetPort {
     std::vector<std::vector<std::uint8_t>> sent;
     std::deque<std::vector<std::uint8_t>> waiting;
