@@ -24,7 +24,7 @@ namespace reg {
 inline constexpr std::uint64_t Magic = 0x00;  // RO kMagic | kAbiVersion << 32
 inline constexpr std::uint64_t Slot = 0x08;   // RO slot (0 = host function) | kGuestSlots << 32
 inline constexpr std::uint64_t ControlArea =
-    0x10;  // RW physical address of a ControlArea, 2 MiB aligned; 0 detaches
+    0x10;  // RW physical address of a ControlArea, 2 MiB aligned; 0 detaches; fixed while a guest exists
 inline constexpr std::uint64_t Doorbell = 0x18;  // WO any value: run ControlArea::command, synchronously
 inline constexpr std::uint64_t Resume = 0x20;    // WO vCPU index: its exit has been answered
 inline constexpr std::uint64_t EventAck = 0x28;  // WO any value: lower INTx; call before reading the events
