@@ -262,8 +262,10 @@ void leave_hypervisor() {
             program_timer(self, v);
             return;
         }
-        // Idle. A control vCPU's state stays loaded (nobody else runs it); a guest's goes to memory at once.
-        if (self.loaded != nullptr && (!self.loaded->control || (self.loaded->reasons & Vcpu::Paused) != 0))
+        // Idle. A control vCPU's state stays loaded (nobody else runs it) unless it is off: whoever turns it on again
+        // waits for its registers to be in memory. A guest's goes there at once.
+        if (self.loaded != nullptr &&
+            (!self.loaded->control || (self.loaded->reasons & (Vcpu::Off | Vcpu::Paused)) != 0))
             unload(self, nullptr);
         program_idle_timer(self);
         if (__atomic_load_n(&self.resched, __ATOMIC_ACQUIRE) == 0) wfi();
