@@ -41,9 +41,9 @@ constexpr std::uint64_t irq_line_word(std::uint32_t intid, bool level) {
 enum class Op : std::uint32_t {
     None = 0,
     // Guest slots. args -> results are listed beside each.
-    Create = 1,        // CreateArgs in `payload`
-    Destroy = 2,       // frees all; Again until the last vCPU is out of its pCPU
-    MapRam = 3,        // gpa, chunks (2 MiB each, <= kMaxMapChunks per call), PAs in `map_list`
+    Create = 1,   // CreateArgs in `payload`
+    Destroy = 2,  // frees all; Again until the last vCPU is out of its pCPU
+    MapRam = 3,  // not running, log off: gpa, chunks (2 MiB each, <= kMaxMapChunks per call), PAs in `map_list`
     DefineNotify = 4,  // gpa, device (0..31): a 32-bit write there sets events.notify[device] bit (value & 63)
     DefineLatch =
         5,        // latch (0..31), gpa, intid: reads at gpa give the latch, 32-bit writes at gpa+4 clear bits

@@ -65,15 +65,17 @@ Status create(Guest& g, Command& c) {
 }
 
 Status destroy(Guest& g, Command&) {
-    return abandon_guest(g) ? Status::Ok : Status::Again;
+    return destroy_guest(g) ? Status::Ok : Status::Again;
 }
 
 Status map_ram(Guest& g, Command& c) {
     const std::uint64_t gpa = c.args[0], chunks = c.args[1];
-    if (g.phase == GuestPhase::Running) return Status::Busy;
-    if (gpa < abi::kRamBase || gpa % abi::kChunkSize != 0) return invalid(c, 0);
+    // A chunk that comes while the log is armed would be writable and unwatched.
+    if (g.phase == GuestPhase::Running || g.log_mode != abi::DirtyLogMode::Off) return Status::Busy;
+    if (gpa < abi::kRamBase || gpa - abi::kRamBase >= g.args.ram_bytes || gpa % abi::kChunkSize != 0)
+        return invalid(c, 0);
     if (chunks == 0 || chunks > abi::kMaxMapChunks ||
-        gpa - abi::kRamBase + chunks * abi::kChunkSize > g.args.ram_bytes)
+        chunks > (g.args.ram_bytes - (gpa - abi::kRamBase)) / abi::kChunkSize)
         return invalid(c, 1);
     Guard guard(g.domain->mm_lock);
     for (std::uint64_t i = 0; i < chunks; ++i) {
@@ -214,7 +216,7 @@ struct Row {
 };
 constexpr Row kGuestOps[] = {
     {Op::Create, create, false},
-    {Op::Destroy, destroy, false},
+    {Op::Destroy, destroy, true},
     {Op::MapRam, map_ram, true},
     {Op::DefineNotify, define_notify, true},
     {Op::DefineLatch, define_latch, true},
@@ -279,12 +281,9 @@ void resume_exit(Guest& g, std::uint64_t index) {
     unblock(v, Vcpu::Exit);
 }
 
-bool abandon_guest(Guest& g) {
+bool destroy_guest(Guest& g) {
     Domain* d = g.domain;
-    if (d == nullptr) {
-        g.area = nullptr;
-        return true;
-    }
+    if (d == nullptr) return true;
     d->pause_all();
     g.phase = GuestPhase::Pausing;
     if (!d->all_quiet()) return false;
@@ -292,6 +291,12 @@ bool abandon_guest(Guest& g) {
     __atomic_store_n(&g.domain, static_cast<Domain*>(nullptr), __ATOMIC_RELEASE);
     g.phase = GuestPhase::None;
     Domain::destroy(d);
+    return true;
+}
+
+bool abandon_guest(Guest& g) {
+    if (!destroy_guest(g)) return false;
+    g.area = nullptr;  // its memory is about to belong to somebody else
     return true;
 }
 
