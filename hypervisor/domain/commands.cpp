@@ -86,7 +86,8 @@ Status map_ram(Guest& g, Command& c) {
         switch (g.domain->stage2().map(Ipa(gpa + i * kChunk), Pa(pa), kChunk, rw)) {
             case MapStatus::Ok: break;
             case MapStatus::NoMemory: return Status::NoMemory;
-            case MapStatus::Overlap: return Status::Busy;
+            case MapStatus::Overlap:
+            case MapStatus::OutOfRange: return Status::Busy;
         }
     }
     c.results[0] = chunks;
@@ -266,7 +267,7 @@ void resume_exit(Guest& g, std::uint64_t index) {
     Vcpu& v = g.domain->vcpu(static_cast<unsigned>(index));
     if ((v.reasons & Vcpu::Exit) == 0 || !is_quiet(v)) {
         if ((v.reasons & Vcpu::Exit) == 0) return;
-        while (!is_quiet(v)) asm volatile("yield");  // it is between its trap and memory on another pCPU
+        while (!is_quiet(v)) spin_hint();  // it is between its trap and memory on another pCPU
     }
     const PendingMmio p = g.pending[index];
     if (!p.write) {

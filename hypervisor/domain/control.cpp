@@ -27,8 +27,12 @@ class ControlInterrupts final : public HwOps {
 constinit ControlInterrupts control_interrupts;
 
 void must(MapStatus s) {
-    if (s != MapStatus::Ok)
-        panic("control domain's stage 2: {}", s == MapStatus::NoMemory ? "no memory" : "overlap");
+    switch (s) {
+        case MapStatus::Ok: return;
+        case MapStatus::NoMemory: panic("control domain's stage 2: no memory");
+        case MapStatus::Overlap: panic("control domain's stage 2: overlap");
+        case MapStatus::OutOfRange: panic("control domain's stage 2: memory above {} bits", Stage2::kIpaBits);
+    }
 }
 
 void map_ram(Stage2& s, const BootInfo& info) {

@@ -19,7 +19,7 @@ std::int64_t cpu_on(Domain& d, const PsciRequest& r) {
     // vCPU to become quiet.
     Guard guard(d.power_lock);
     if ((target->reasons & Vcpu::Off) == 0) return psci_result::AlreadyOn;
-    while (!is_quiet(*target)) asm volatile("yield");  // its own CPU_OFF is not quite over
+    while (!is_quiet(*target)) spin_hint();  // its own CPU_OFF is not quite over
     target->reset(r.args[1], r.args[2]);
     unblock(*target, Vcpu::Wfi);
     unblock(*target, Vcpu::Off);

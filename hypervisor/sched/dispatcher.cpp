@@ -58,7 +58,7 @@ void unload(Pcpu& self, const Vcpu* next) {
 // A vCPU that was preempted elsewhere a moment ago may still be on its way into memory there. That pCPU saves before
 // it waits for anything, so this ends.
 void load(Pcpu& self, Vcpu& v) {
-    while (__atomic_load_n(&v.loaded_on, __ATOMIC_ACQUIRE) != nullptr) asm volatile("yield");
+    while (__atomic_load_n(&v.loaded_on, __ATOMIC_ACQUIRE) != nullptr) spin_hint();
     {
         Guard guard(lock);
         disarm_timer(v);
