@@ -62,10 +62,11 @@ enum class Op : std::uint32_t {
     SetWeight = 18,    // weight 1..65535, default 256
     SetThrottle = 19,  // percent of time 0..99 in which the guest's vCPUs are held off
     DirtyLog = 20,     // DirtyLogMode
-    Harvest = 21,      // first page, pages -> count; ORs into `bitmap` (bit n = page n of RAM) and re-arms
-    GuestStats = 22,   // GuestStats in `payload`
-    GetPolicy = 23,    // CpuPolicy the guest was created with
-    RaiseNmi = 24,     // reserved
+    Harvest = 21,      // first page, pages -> count; ORs into `bitmap` (bit n = page n of RAM) and re-arms;
+    // take the bits after it has returned: until then a TLB may still let a write pass unseen
+    GuestStats = 22,  // GuestStats in `payload`
+    GetPolicy = 23,   // CpuPolicy the guest was created with
+    RaiseNmi = 24,    // reserved
     // Host function.
     HostInfo = 64,     // HostInfo
     ReadLog = 65,      // from sequence -> bytes in payload, next sequence

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "dirtylog/shared_words.hpp"
 #include "hypervisor/domain/functions.hpp"
 #include "hypervisor/domain/host_commands.hpp"
 #include "hypervisor/domain/machine_state.hpp"
@@ -187,12 +188,12 @@ Status harvest(Guest& g, Command& c) {
     if (first >= all || first % kStep != 0) return invalid(c, 0);
     if (pages == 0 || pages > all - first || pages % kStep != 0) return invalid(c, 1);
     if (g.log_mode == abi::DirtyLogMode::Off) return Status::Busy;
-    std::uint64_t* bitmap = g.area->bitmap + first / 64;
+    const dirtylog::SharedWords bitmap(g.area->bitmap + first / 64);
     Guard guard(g.domain->mm_lock);
-    c.results[0] = g.domain->stage2().harvest(
-        Ipa(abi::kRamBase + first * abi::kPageSize), pages * abi::kPageSize,
-        g.log_mode == abi::DirtyLogMode::Hardware,
-        [&](std::uint64_t w, std::uint64_t bits) { __atomic_fetch_or(&bitmap[w], bits, __ATOMIC_RELEASE); });
+    c.results[0] =
+        g.domain->stage2().harvest(Ipa(abi::kRamBase + first * abi::kPageSize), pages * abi::kPageSize,
+                                   g.log_mode == abi::DirtyLogMode::Hardware,
+                                   [&](std::uint64_t w, std::uint64_t bits) { bitmap.publish(w, bits); });
     g.dirty_pages += c.results[0];
     return Status::Ok;
 }
