@@ -83,7 +83,6 @@ void power_call(Vcpu& v) {
             result = decode_psci(r.args[0], 0, 0, 0).call == PsciCall::SmcccVersion ? psci_result::Success
                                                                                     : psci_result::NotSupported;
             break;
-        case PsciCall::Workaround:
         case PsciCall::NotSupported: break;
     }
     v.frame.x[0] = static_cast<std::uint64_t>(result);
