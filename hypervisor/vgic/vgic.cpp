@@ -47,6 +47,8 @@ Irq* Vgic::find(unsigned vcpu, std::uint32_t intid) {
 void Vgic::update(unsigned vcpu, std::uint32_t intid) {
     const Irq& q = *find(vcpu, intid);
     const bool ready = candidate(q);
+    // It waits in a list register and should not, or not there.
+    if (!q.active && (!deliverable(q) || (intid >= 32 && target_of(q) != q.active_on))) recall(q);
     if (intid < 32) {
         if (ready) kicks_ |= 1u << vcpu;
         assign(priv_ready_[vcpu], intid, ready);
@@ -91,9 +93,7 @@ void Vgic::drive(unsigned vcpu, std::uint32_t intid, Irq& q, bool level) {
     if (q.line == level) return;
     q.line = level;
     if (q.edge && level) return pend(vcpu, intid, q);
-    // A level that fell while it waits in a list register is withdrawn; one that rose while its interrupt is active is
-    // found by the maintenance interrupt at its end.
-    if (!q.edge && !level && !q.active) recall(q);
+    // A level that rose while its interrupt is active is found by the maintenance interrupt at its end.
     update(vcpu, intid);
 }
 
@@ -161,9 +161,15 @@ void Vgic::sync(unsigned vcpu, LrFile& file) {
         if (q == nullptr) continue;
         q->in_lr = false;
         q->active = (v & lr::Active) != 0;
-        if ((v & lr::Pending) != 0 && q->from_latch) q->latch = true;
+        const std::uint32_t intid = lr::vintid(v);
+        if ((v & lr::Pending) != 0) {
+            if (q->from_latch)
+                q->latch = true;
+            else if (intid >= 32 && !q->pending() && !q->active)
+                drop_hw(vcpu, intid, *q);  // cleared by software while it waited there
+        }
         q->from_latch = false;
-        update(vcpu, lr::vintid(v));
+        update(vcpu, intid);
     }
     file.used = 0;
     file.hcr = ich_hcr::En;
@@ -237,7 +243,7 @@ void Vgic::flush(unsigned vcpu, LrFile& file) {
         }
         place(picks[i].intid, *find(vcpu, picks[i].intid));
     }
-    file.hcr = ich_hcr::En | (more_pending ? ich_hcr::Uie : 0) | (more_active ? ich_hcr::Lrenpie : 0);
+    file.hcr = ich_hcr::En | (more_pending ? ich_hcr::Npie : 0) | (more_active ? ich_hcr::Lrenpie : 0);
 }
 
 bool Vgic::has_deliverable(unsigned vcpu) const {

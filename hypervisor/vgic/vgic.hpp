@@ -28,7 +28,9 @@ constexpr std::uint32_t vintid(std::uint64_t v) {
 }  // namespace lr
 // ICH_HCR_EL2 (12.4.3).
 namespace ich_hcr {
-inline constexpr std::uint64_t En = 1 << 0, Uie = 1 << 1, Lrenpie = 1 << 2;
+// Npie, not Uie: the registers hold the most urgent ones, so what waits outside can be due only once none of them is
+// pending any more; "underflow" would let it wait for the EOI of less urgent active ones.
+inline constexpr std::uint64_t En = 1 << 0, Lrenpie = 1 << 2, Npie = 1 << 3;
 constexpr unsigned eoi_count(std::uint64_t v) {
     return static_cast<unsigned>(v >> 27 & 31);
 }
@@ -126,9 +128,10 @@ class Vgic {
     }
     unsigned target_of(const Irq& q) const { return q.target == kAny ? 0 : q.target; }
     void update(unsigned vcpu, std::uint32_t intid);  // after any change: candidate bitmaps and kicks
-    bool candidate(const Irq& q) const {
-        return q.pending() && q.enabled && !q.active && !q.in_lr && q.group1 && (ctlr_ & kEnableGrp1) != 0;
+    bool deliverable(const Irq& q) const {
+        return (q.pending() || q.from_latch) && q.enabled && q.group1 && (ctlr_ & kEnableGrp1) != 0;
     }
+    bool candidate(const Irq& q) const { return deliverable(q) && !q.active && !q.in_lr; }
     std::uint64_t make_lr(std::uint32_t intid, const Irq& q) const;
     void recompute_all();
     // Pending again behind its own back (not for levels, which are looked at when they end, nor for hardware-backed ones).
