@@ -26,12 +26,15 @@ void poke(Pcpu& cpu) {
     if (&cpu != &Pcpu::self()) PhysGic::send_sgi(kSgiKick, cpu.mpidr);
 }
 
+// Somebody was queued for `cpu`. Even without preemption it must learn that its slice has an end now.
+void announce(Pcpu& cpu, bool preempt) {
+    if (preempt || cpu.slice_end == ~0ull || cpu.current == nullptr) poke(cpu);
+}
+
 void make_runnable(Vcpu& v) {
     if (v.node.state != SchedNode::State::Out) return;
     const Scheduler::Placement p = scheduler.wake(v.node, CntpctEl0::read());
-    Pcpu& cpu = *cpus[p.pcpu];
-    // Even without preemption the pCPU must learn that its slice has an end now.
-    if (p.preempt || cpu.slice_end == ~0ull || cpu.current == nullptr) poke(cpu);
+    announce(*cpus[p.pcpu], p.preempt);
 }
 
 void take_off(Vcpu& v) {
@@ -89,10 +92,10 @@ void choose(Pcpu& self) {
     if (self.current != nullptr) {
         SchedNode& n = self.current->node;
         if (self.current->reasons == 0)
-            scheduler.requeue(n);
+            scheduler.requeue(n, now >= self.slice_end);
         else
             scheduler.remove(n);
-        if (n.pcpu != self.id && n.state == SchedNode::State::Queued) poke(*cpus[n.pcpu]);
+        if (n.pcpu != self.id && n.state == SchedNode::State::Queued) announce(*cpus[n.pcpu], false);
     }
     const Scheduler::Choice c = scheduler.pick(self.id, now);
     Vcpu* next = c.node != nullptr ? &vcpu_of(*c.node) : nullptr;
@@ -143,6 +146,8 @@ void block(Vcpu& v, Vcpu::Reason why) {
     const bool was = v.reasons == 0;
     v.reasons |= why;
     if (was) take_off(v);
+    // A paused guest's counter stands still: its timers must not fire by the host's.
+    if (why == Vcpu::Paused && v.loaded_on == nullptr) disarm_timer(v);
 }
 
 void unblock(Vcpu& v, Vcpu::Reason why) {
