@@ -1,10 +1,11 @@
 #include "hypervisor/sched/dispatcher.hpp"
 
 #include "hypervisor/arch/barrier.hpp"
-#include "hypervisor/arch/stage2_env.hpp"
 #include "hypervisor/arch/sysreg.hpp"
 #include "hypervisor/lib/log.hpp"
+#include "hypervisor/mm/stage2_env.hpp"
 #include "hypervisor/sched/interrupts.hpp"
+#include "hypervisor/sched/scheduler.hpp"
 #include "hypervisor/sched/timers.hpp"
 #include "hypervisor/sched/world.hpp"
 
@@ -169,7 +170,7 @@ bool sleep_until_interrupt(Vcpu& v) {
     return true;
 }
 
-void kick_gic(GicUnit& unit, Vcpu* vcpus, unsigned count) {
+void kick_gic(GicUnit& unit) {
     unit.lock.lock();
     std::uint32_t kicks = unit.vgic.take_kicks();
     unit.lock.unlock();
@@ -177,8 +178,8 @@ void kick_gic(GicUnit& unit, Vcpu* vcpus, unsigned count) {
     Guard guard(lock);
     for (; kicks != 0; kicks &= kicks - 1) {
         const auto i = static_cast<unsigned>(__builtin_ctz(kicks));
-        if (i >= count) continue;
-        Vcpu& v = vcpus[i];
+        if (i >= unit.count) continue;
+        Vcpu& v = unit.vcpus[i];
         v.kicked = true;
         if ((v.reasons & Vcpu::Wfi) != 0) {
             v.reasons &= ~static_cast<std::uint32_t>(Vcpu::Wfi);

@@ -1,8 +1,8 @@
 #include "hypervisor/sched/timers.hpp"
 
 #include "hypervisor/arch/sysreg.hpp"
-#include "hypervisor/domain/domain.hpp"
 #include "hypervisor/sched/dispatcher.hpp"
+#include "hypervisor/sched/scheduler.hpp"
 
 namespace proa::hv {
 namespace {
@@ -82,7 +82,7 @@ void fire_timers(Vcpu& v, std::uint64_t now) {
         v.gic->vgic.set_private_line(v.index, abi::kVirtualTimerIntid, true);
     if (v.ptimer.asserted(guest_now)) v.gic->vgic.set_private_line(v.index, abi::kPhysicalTimerIntid, true);
     v.gic->lock.unlock();
-    v.domain->deliver_kicks();
+    kick_gic(*v.gic);
 }
 
 void program_timer(Pcpu& self, const Vcpu& current, std::uint64_t now) {
@@ -112,7 +112,7 @@ void retime(Vcpu& v) {
     v.gic->lock.lock();
     v.gic->vgic.set_private_line(v.index, abi::kPhysicalTimerIntid, level);
     v.gic->lock.unlock();
-    v.domain->deliver_kicks();
+    kick_gic(*v.gic);
 }
 
 }  // namespace proa::hv

@@ -1,10 +1,11 @@
-#include "hypervisor/domain/control.hpp"
+#include "hypervisor/boot/control_domain.hpp"
 
 #include "hypervisor/domain/domain.hpp"
 #include "hypervisor/domain/functions.hpp"
 #include "hypervisor/idregs/policy.hpp"
 #include "hypervisor/lib/log.hpp"
 #include "hypervisor/sched/dispatcher.hpp"
+#include "hypervisor/sched/interrupts.hpp"
 
 namespace proa::hv {
 namespace {
@@ -110,6 +111,7 @@ void start_control_domain(const BootInfo& info, const MemoryPlan& memory) {
                                 .policy = host_policy()});
     if (d == nullptr) panic("no memory for the control domain");
     set_control_domain(*d);
+    route_devices_to(d->gic());
     functions_init({kBridge, kEcamSize, kWindow, kWindowSize, kWindowPci, first}, info);
 
     map_ram(d->stage2(), info);
