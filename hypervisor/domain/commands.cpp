@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dirtylog/shared_words.hpp"
+#include "hypervisor/arch/syndrome.hpp"
 #include "hypervisor/domain/functions.hpp"
 #include "hypervisor/domain/host_commands.hpp"
 #include "hypervisor/domain/machine_state.hpp"
@@ -266,18 +267,10 @@ void resume_exit(Guest& g, std::uint64_t index) {
     Guard guard(g.lock);
     if (g.domain == nullptr || g.area == nullptr || index >= g.args.vcpus) return;
     Vcpu& v = g.domain->vcpu(static_cast<unsigned>(index));
-    if ((v.reasons & Vcpu::Exit) == 0 || !is_quiet(v)) {
-        if ((v.reasons & Vcpu::Exit) == 0) return;
-        while (!is_quiet(v)) spin_hint();  // it is between its trap and memory on another pCPU
-    }
+    if ((v.reasons & Vcpu::Exit) == 0) return;
+    while (!is_quiet(v)) spin_hint();  // it is between its trap and memory on another pCPU
     const PendingMmio p = g.pending[index];
-    if (!p.write) {
-        std::uint64_t value = g.area->exits[index].value;
-        const unsigned bits = 8u * p.size;
-        if (bits < 64) value &= bit(bits) - 1;
-        if (p.sign_extend && bits < 64 && (value >> (bits - 1) & 1) != 0) value |= ~0ull << bits;
-        v.set_reg(p.reg, p.wide ? value : value & 0xffff'ffff);
-    }
+    if (!p.write) v.set_reg(p.reg, loaded(g.area->exits[index].value, p.size, p.sign_extend, p.wide));
     g.area->exits[index].kind = abi::VcpuExit::None;
     v.advance_pc();
     unblock(v, Vcpu::Exit);

@@ -1,4 +1,4 @@
-// PSCI's whole table, the CPU policy field by field, PCI configuration space against random accesses.
+// Abort syndromes, PSCI's whole table, the CPU policy field by field, PCI configuration space against random accesses.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -6,12 +6,45 @@
 #include <set>
 
 #include "hypervisor/abi/idregs_names.hpp"
+#include "hypervisor/arch/syndrome.hpp"
 #include "hypervisor/idregs/policy.hpp"
 #include "hypervisor/pci/config.hpp"
 #include "hypervisor/psci/psci.hpp"
 
 namespace proa::hv {
 namespace {
+
+// Permission fault at level 3, on a walk or not, WnR or not; QEMU reports a walk's level as 1 (0x0d).
+TEST(Abort, AStageOneWalkThatLacksPermissionIsAWrite) {
+    constexpr std::uint64_t kWalk = 1 << 7, kWrite = 1 << 6;
+    for (const std::uint64_t level : {0, 1, 2, 3}) {
+        EXPECT_TRUE(Abort{0x0c | level | kWalk}.wants_write());
+        EXPECT_TRUE(Abort{0x0c | level | kWrite}.wants_write());
+        EXPECT_TRUE(Abort{0x0c | level | kWrite | kWalk}.wants_write());
+        EXPECT_FALSE(Abort{0x0c | level}.wants_write()) << "a read";
+        EXPECT_FALSE(Abort{0x04 | level | kWalk}.wants_write()) << "a table that is not mapped";
+    }
+}
+
+TEST(Abort, EveryFaultStatusIsOneKindAtMost) {
+    for (std::uint64_t status = 0; status < 64; ++status) {
+        const Abort a{status};
+        EXPECT_EQ(a.translation(), status >= 0x04 && status <= 0x07) << status;
+        EXPECT_EQ(a.permission(), status >= 0x0c && status <= 0x0f) << status;
+    }
+}
+
+TEST(Abort, LoadsExtendAsTheInstructionSays) {
+    EXPECT_EQ(loaded(0x1'80, 1, false, false), 0x80u);                                 // ldrb w
+    EXPECT_EQ(loaded(0x80, 1, true, false), 0xffff'ff80u);                             // ldrsb w
+    EXPECT_EQ(loaded(0x80, 1, true, true), 0xffff'ffff'ffff'ff80u);                    // ldrsb x
+    EXPECT_EQ(loaded(0x7f, 1, true, true), 0x7fu);                                     // ldrsb x
+    EXPECT_EQ(loaded(0xdead'8000, 2, true, true), 0xffff'ffff'ffff'8000u);             // ldrsh x
+    EXPECT_EQ(loaded(0x5'8000'0000, 4, true, true), 0xffff'ffff'8000'0000u);           // ldrsw
+    EXPECT_EQ(loaded(0x5'8000'0000, 4, false, false), 0x8000'0000u);                   // ldr w
+    EXPECT_EQ(loaded(0x8000'0000'0000'0001, 8, false, true), 0x8000'0000'0000'0001u);  // ldr x
+    EXPECT_EQ(loaded(~0ull, 8, true, true), ~0ull);
+}
 
 TEST(PsciTable, IsTheSpecifications) {
     const std::map<std::uint32_t, PsciCall> calls{
