@@ -13,7 +13,7 @@ Verdict Precopy::after_round(const RoundFacts& f) {
     }
     if (f.pages_sent > 0)
         bytes_per_page_ = std::max(64.0, static_cast<double>(f.wire_bytes) / static_cast<double>(f.pages_sent));
-    dirty_rate_ = f.took > Seconds(0) ? static_cast<double>(f.pages_dirty) * 4096 / f.took.count() : 0;
+    dirty_.sample(f.pages_dirty, f.took.count());
     const double left = static_cast<double>(f.pages_dirty) * bytes_per_page_;
     predicted_ = Seconds(bandwidth_ > 0 ? left / bandwidth_ : 0) + policy_.switch_cost;
 
@@ -32,7 +32,7 @@ Verdict Precopy::after_round(const RoundFacts& f) {
     std::snprintf(text, sizeof(text),
                   "the guest dirties %.1f MiB/s and the link takes %.1f MiB/s: stopping it now would cost %.0f "
                   "ms, the target is %.0f ms",
-                  dirty_rate_ / 1048576, bandwidth_ / 1048576, predicted_.count() * 1e3,
+                  dirty_.bytes_per_second() / 1048576, bandwidth_ / 1048576, predicted_.count() * 1e3,
                   policy_.downtime.count() * 1e3);
     reason_ = text;
     if (policy_.auto_converge && throttle_ < 99) {

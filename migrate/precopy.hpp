@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "dirtylog/rate.hpp"
+
 namespace proa::migrate {
 
 using Seconds = std::chrono::duration<double>;
@@ -33,7 +35,7 @@ class Precopy {
     explicit Precopy(const PrecopyPolicy& p) : policy_(p) {}
     Verdict after_round(const RoundFacts& f);
     Seconds predicted_downtime() const { return predicted_; }
-    double dirty_bytes_per_second() const { return dirty_rate_; }
+    double dirty_bytes_per_second() const { return dirty_.bytes_per_second(); }
     double wire_bytes_per_second() const { return bandwidth_; }
     unsigned rounds() const { return rounds_; }
     unsigned throttle() const { return throttle_; }        // percent asked for by the last Throttle
@@ -43,7 +45,8 @@ class Precopy {
     PrecopyPolicy policy_;
     unsigned rounds_ = 0, stuck_ = 0, throttle_ = 0;
     std::uint64_t last_dirty_ = ~0ull;
-    double bandwidth_ = 0, bytes_per_page_ = 4096, dirty_rate_ = 0;
+    double bandwidth_ = 0, bytes_per_page_ = 4096;
+    dirtylog::DirtyRate dirty_;
     Seconds predicted_{0};
     std::string reason_;
 };

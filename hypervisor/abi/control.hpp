@@ -24,7 +24,7 @@ namespace reg {
 inline constexpr std::uint64_t Magic = 0x00;  // RO kMagic | kAbiVersion << 32
 inline constexpr std::uint64_t Slot = 0x08;   // RO slot (0 = host function) | kGuestSlots << 32
 inline constexpr std::uint64_t ControlArea =
-    0x10;  // RW physical address of a ControlArea, 2 MiB aligned; 0 detaches
+    0x10;  // RW physical address of a ControlArea, 2 MiB aligned; 0 detaches; fixed while a guest exists
 inline constexpr std::uint64_t Doorbell = 0x18;  // WO any value: run ControlArea::command, synchronously
 inline constexpr std::uint64_t Resume = 0x20;    // WO vCPU index: its exit has been answered
 inline constexpr std::uint64_t EventAck = 0x28;  // WO any value: lower INTx; call before reading the events
@@ -41,9 +41,9 @@ constexpr std::uint64_t irq_line_word(std::uint32_t intid, bool level) {
 enum class Op : std::uint32_t {
     None = 0,
     // Guest slots. args -> results are listed beside each.
-    Create = 1,        // CreateArgs in `payload`
-    Destroy = 2,       // frees all; Again until the last vCPU is out of its pCPU
-    MapRam = 3,        // gpa, chunks (2 MiB each, <= kMaxMapChunks per call), PAs in `map_list`
+    Create = 1,   // CreateArgs in `payload`
+    Destroy = 2,  // frees all; Again until the last vCPU is out of its pCPU
+    MapRam = 3,  // not running, log off: gpa, chunks (2 MiB each, <= kMaxMapChunks per call), PAs in `map_list`
     DefineNotify = 4,  // gpa, device (0..31): a 32-bit write there sets events.notify[device] bit (value & 63)
     DefineLatch =
         5,        // latch (0..31), gpa, intid: reads at gpa give the latch, 32-bit writes at gpa+4 clear bits
@@ -62,10 +62,11 @@ enum class Op : std::uint32_t {
     SetWeight = 18,    // weight 1..65535, default 256
     SetThrottle = 19,  // percent of time 0..99 in which the guest's vCPUs are held off
     DirtyLog = 20,     // DirtyLogMode
-    Harvest = 21,      // first page, pages -> count; ORs into `bitmap` (bit n = page n of RAM) and re-arms
-    GuestStats = 22,   // GuestStats in `payload`
-    GetPolicy = 23,    // CpuPolicy the guest was created with
-    RaiseNmi = 24,     // reserved
+    Harvest = 21,      // first page, pages -> count; ORs into `bitmap` (bit n = page n of RAM) and re-arms;
+    // take the bits after it has returned: until then a TLB may still let a write pass unseen
+    GuestStats = 22,  // GuestStats in `payload`
+    GetPolicy = 23,   // CpuPolicy the guest was created with
+    RaiseNmi = 24,    // reserved
     // Host function.
     HostInfo = 64,     // HostInfo
     ReadLog = 65,      // from sequence -> bytes in payload, next sequence

@@ -4,9 +4,9 @@
 #include "hypervisor/arch/pcpu.hpp"
 #include "hypervisor/arch/smccc.hpp"
 #include "hypervisor/arch/uart.hpp"
+#include "hypervisor/boot/control_domain.hpp"
 #include "hypervisor/boot/device_tree.hpp"
 #include "hypervisor/boot/memory.hpp"
-#include "hypervisor/domain/control.hpp"
 #include "hypervisor/domain/domain.hpp"
 #include "hypervisor/domain/host_commands.hpp"
 #include "hypervisor/domain/power.hpp"
@@ -77,6 +77,7 @@ void main_on_boot_cpu(std::uint64_t tree) {
     const MemoryPlan memory = plan_memory(info);
     init_pool(memory);
     build_el2_map(info, memory);
+    log_set_clock([] { return LogTime{CntpctEl0::read(), CntfrqEl0::read()}; });
     log_set_sink(uart_write);
     log("proa-hv " PROA_VERSION ": image {} KiB at {x}, pool {} MiB at {x}", memory.image.size >> 10,
         memory.image.base, memory.pool.size >> 20, memory.pool.base);

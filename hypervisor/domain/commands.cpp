@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "dirtylog/shared_words.hpp"
+#include "hypervisor/arch/syndrome.hpp"
 #include "hypervisor/domain/functions.hpp"
 #include "hypervisor/domain/host_commands.hpp"
 #include "hypervisor/domain/machine_state.hpp"
@@ -65,15 +67,17 @@ Status create(Guest& g, Command& c) {
 }
 
 Status destroy(Guest& g, Command&) {
-    return abandon_guest(g) ? Status::Ok : Status::Again;
+    return destroy_guest(g) ? Status::Ok : Status::Again;
 }
 
 Status map_ram(Guest& g, Command& c) {
     const std::uint64_t gpa = c.args[0], chunks = c.args[1];
-    if (g.phase == GuestPhase::Running) return Status::Busy;
-    if (gpa < abi::kRamBase || gpa % abi::kChunkSize != 0) return invalid(c, 0);
+    // A chunk that comes while the log is armed would be writable and unwatched.
+    if (g.phase == GuestPhase::Running || g.log_mode != abi::DirtyLogMode::Off) return Status::Busy;
+    if (gpa < abi::kRamBase || gpa - abi::kRamBase >= g.args.ram_bytes || gpa % abi::kChunkSize != 0)
+        return invalid(c, 0);
     if (chunks == 0 || chunks > abi::kMaxMapChunks ||
-        gpa - abi::kRamBase + chunks * abi::kChunkSize > g.args.ram_bytes)
+        chunks > (g.args.ram_bytes - (gpa - abi::kRamBase)) / abi::kChunkSize)
         return invalid(c, 1);
     Guard guard(g.domain->mm_lock);
     for (std::uint64_t i = 0; i < chunks; ++i) {
@@ -84,7 +88,8 @@ Status map_ram(Guest& g, Command& c) {
         switch (g.domain->stage2().map(Ipa(gpa + i * kChunk), Pa(pa), kChunk, rw)) {
             case MapStatus::Ok: break;
             case MapStatus::NoMemory: return Status::NoMemory;
-            case MapStatus::Overlap: return Status::Busy;
+            case MapStatus::Overlap:
+            case MapStatus::OutOfRange: return Status::Busy;
         }
     }
     c.results[0] = chunks;
@@ -184,12 +189,12 @@ Status harvest(Guest& g, Command& c) {
     if (first >= all || first % kStep != 0) return invalid(c, 0);
     if (pages == 0 || pages > all - first || pages % kStep != 0) return invalid(c, 1);
     if (g.log_mode == abi::DirtyLogMode::Off) return Status::Busy;
-    std::uint64_t* bitmap = g.area->bitmap + first / 64;
+    const dirtylog::SharedWords bitmap(g.area->bitmap + first / 64);
     Guard guard(g.domain->mm_lock);
-    c.results[0] = g.domain->stage2().harvest(
-        Ipa(abi::kRamBase + first * abi::kPageSize), pages * abi::kPageSize,
-        g.log_mode == abi::DirtyLogMode::Hardware,
-        [&](std::uint64_t w, std::uint64_t bits) { __atomic_fetch_or(&bitmap[w], bits, __ATOMIC_RELEASE); });
+    c.results[0] =
+        g.domain->stage2().harvest(Ipa(abi::kRamBase + first * abi::kPageSize), pages * abi::kPageSize,
+                                   g.log_mode == abi::DirtyLogMode::Hardware,
+                                   [&](std::uint64_t w, std::uint64_t bits) { bitmap.publish(w, bits); });
     g.dirty_pages += c.results[0];
     return Status::Ok;
 }
@@ -214,7 +219,7 @@ struct Row {
 };
 constexpr Row kGuestOps[] = {
     {Op::Create, create, false},
-    {Op::Destroy, destroy, false},
+    {Op::Destroy, destroy, true},
     {Op::MapRam, map_ram, true},
     {Op::DefineNotify, define_notify, true},
     {Op::DefineLatch, define_latch, true},
@@ -262,29 +267,18 @@ void resume_exit(Guest& g, std::uint64_t index) {
     Guard guard(g.lock);
     if (g.domain == nullptr || g.area == nullptr || index >= g.args.vcpus) return;
     Vcpu& v = g.domain->vcpu(static_cast<unsigned>(index));
-    if ((v.reasons & Vcpu::Exit) == 0 || !is_quiet(v)) {
-        if ((v.reasons & Vcpu::Exit) == 0) return;
-        while (!is_quiet(v)) asm volatile("yield");  // it is between its trap and memory on another pCPU
-    }
+    if ((v.reasons & Vcpu::Exit) == 0) return;
+    while (!is_quiet(v)) spin_hint();  // it is between its trap and memory on another pCPU
     const PendingMmio p = g.pending[index];
-    if (!p.write) {
-        std::uint64_t value = g.area->exits[index].value;
-        const unsigned bits = 8u * p.size;
-        if (bits < 64) value &= bit(bits) - 1;
-        if (p.sign_extend && bits < 64 && (value >> (bits - 1) & 1) != 0) value |= ~0ull << bits;
-        v.set_reg(p.reg, p.wide ? value : value & 0xffff'ffff);
-    }
+    if (!p.write) v.set_reg(p.reg, loaded(g.area->exits[index].value, p.size, p.sign_extend, p.wide));
     g.area->exits[index].kind = abi::VcpuExit::None;
     v.advance_pc();
     unblock(v, Vcpu::Exit);
 }
 
-bool abandon_guest(Guest& g) {
+bool destroy_guest(Guest& g) {
     Domain* d = g.domain;
-    if (d == nullptr) {
-        g.area = nullptr;
-        return true;
-    }
+    if (d == nullptr) return true;
     d->pause_all();
     g.phase = GuestPhase::Pausing;
     if (!d->all_quiet()) return false;
@@ -292,6 +286,12 @@ bool abandon_guest(Guest& g) {
     __atomic_store_n(&g.domain, static_cast<Domain*>(nullptr), __ATOMIC_RELEASE);
     g.phase = GuestPhase::None;
     Domain::destroy(d);
+    return true;
+}
+
+bool abandon_guest(Guest& g) {
+    if (!destroy_guest(g)) return false;
+    g.area = nullptr;  // its memory is about to belong to somebody else
     return true;
 }
 

@@ -88,6 +88,8 @@ Domain* Domain::create(const DomainConfig& c) {
         }
         v.reset(0, 0);
     }
+    d->gic_.vcpus = d->vcpus_;
+    d->gic_.count = d->count_;
     d->gic_.vgic.init(g, d->spis_);
     return d;
 }
@@ -105,20 +107,13 @@ Vcpu* Domain::vcpu_by_mpidr(std::uint64_t mpidr) {
     return nullptr;
 }
 
-void Domain::kick_gic_of(Domain& d) {
-    kick_gic(d.gic_, d.vcpus_, d.count_);
+void Domain::deliver_kicks() {
+    kick_gic(gic_);
 }
 
 void Domain::set_irq(std::uint32_t intid, bool level) {
     gic_.lock.lock();
     gic_.vgic.set_line(intid, level);
-    gic_.lock.unlock();
-    deliver_kicks();
-}
-
-void Domain::hardware_interrupt(std::uint32_t intid) {
-    gic_.lock.lock();
-    gic_.vgic.hw_fired(intid);
     gic_.lock.unlock();
     deliver_kicks();
 }

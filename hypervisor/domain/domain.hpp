@@ -5,8 +5,7 @@
 #include <cstdint>
 
 #include "hypervisor/abi/control.hpp"
-#include "hypervisor/arch/stage2_env.hpp"
-#include "hypervisor/boot/device_tree.hpp"
+#include "hypervisor/mm/stage2_env.hpp"
 #include "hypervisor/vcpu/vcpu.hpp"
 
 namespace proa::hv {
@@ -36,10 +35,10 @@ class Domain {
     Stage2& stage2() { return stage2_; }
     GicUnit& gic() { return gic_; }
     Spinlock mm_lock;
+    Spinlock power_lock;  // PSCI CPU_ON; nothing else is taken under it but the dispatcher's lock
 
-    void deliver_kicks() { kick_gic_of(*this); }
+    void deliver_kicks();
     void set_irq(std::uint32_t intid, bool level);
-    void hardware_interrupt(std::uint32_t intid);  // control domain: a physical SPI was acknowledged
 
     // GIC frames of this domain: true if the access was one and is done.
     bool gic_access(Ipa at, unsigned size, bool write, std::uint64_t& value);
@@ -54,7 +53,6 @@ class Domain {
     std::uint64_t stopped_counter = 0;
 
   private:
-    static void kick_gic_of(Domain& d);
     bool control_ = false;
     unsigned count_ = 0;
     Vcpu* vcpus_ = nullptr;

@@ -45,9 +45,12 @@ Access config_access(std::uint64_t offset, unsigned size, bool write, std::uint6
     return Access::Done;
 }
 
+// The area stays as it is while there is a guest: its vCPUs post events into it from any pCPU, without g.lock.
 void attach_area(Guest& g, std::uint64_t pa) {
     Guard guard(g.lock);
-    if (pa == 0) {
+    if (g.domain != nullptr) {
+        log("slot {}: control area {x} refused: the guest must be destroyed first", g.slot, pa);
+    } else if (pa == 0) {
         g.area = nullptr;
     } else if (Pa(pa).aligned(kChunk) && is_control_ram(Pa(pa), kChunk)) {
         g.area = reinterpret_cast<abi::ControlArea*>(pa);

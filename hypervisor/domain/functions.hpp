@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 
+#include "hypervisor/arch/board.hpp"
 #include "hypervisor/domain/guest.hpp"
 
 namespace proa::hv {

@@ -26,7 +26,7 @@ struct Guest {
     Spinlock fast_lock;  // latches; taken by vCPUs and by BAR writes, nothing under it but gic.lock
     PciConfig config;
     unsigned slot = 0;
-    abi::ControlArea* area = nullptr;
+    abi::ControlArea* area = nullptr;  // changes only while there is no domain
     Domain* domain = nullptr;
 
     abi::GuestPhase phase = abi::GuestPhase::None;

@@ -1,6 +1,7 @@
 // Every exit from a domain is decoded here and nowhere else. A trap ends in one of three ways: the vCPU resumes, an
 // exception is injected into it, or its guest is stopped.
 #include "hypervisor/arch/barrier.hpp"
+#include "hypervisor/arch/syndrome.hpp"
 #include "hypervisor/domain/functions.hpp"
 #include "hypervisor/domain/guest.hpp"
 #include "hypervisor/domain/power.hpp"
@@ -11,24 +12,8 @@
 namespace proa::hv {
 namespace {
 
-// ISS of a data abort from a lower EL (D19.2.38).
-struct DataAbort {
-    std::uint64_t esr;
-    bool valid() const { return (esr >> 24 & 1) != 0; }
-    unsigned size() const { return 1u << (esr >> 22 & 3); }
-    bool sign_extend() const { return (esr >> 21 & 1) != 0; }
-    unsigned reg() const { return static_cast<unsigned>(esr >> 16 & 31); }
-    bool wide() const { return (esr >> 15 & 1) != 0; }
-    bool cache_maintenance() const { return (esr >> 8 & 1) != 0; }
-    bool walk() const { return (esr >> 7 & 1) != 0; }  // S1PTW
-    bool write() const { return (esr >> 6 & 1) != 0; }
-    unsigned status() const { return static_cast<unsigned>(esr & 0x3c); }
-    bool translation() const { return status() == 0x04; }
-    bool permission() const { return status() == 0x0c; }
-};
-
 // HPFAR_EL2 need not be valid for a permission fault on a data access: ask the MMU again (AT S1E1R).
-bool faulting_ipa(const DataAbort& a, std::uint64_t far, Ipa& ipa) {
+bool faulting_ipa(const Abort& a, std::uint64_t far, Ipa& ipa) {
     if (!a.permission() || a.walk()) {
         ipa = Ipa(field(HpfarEl2::read(), 4, 40) << 12 | (far & (kPage - 1)));
         return true;
@@ -47,19 +32,12 @@ bool mapped(Domain& d, Ipa ipa) {
     return d.stage2().lookup(ipa, level) != 0;
 }
 
-void finish_read(Vcpu& v, const DataAbort& a, std::uint64_t value) {
-    const unsigned bits = 8 * a.size();
-    if (bits < 64) value &= bit(bits) - 1;
-    if (a.sign_extend() && bits < 64 && (value >> (bits - 1) & 1) != 0) value |= ~0ull << bits;
-    v.set_reg(a.reg(), a.wide() ? value : value & 0xffff'ffff);
-}
-
 // Addresses user space may back with a device; the rest of what isn't RAM is nothing.
 constexpr bool user_space_mmio(Ipa at) {
     return at.v >= abi::kUartBase && at.v < abi::kVirtioBase + abi::kVirtioSlots * abi::kVirtioStride;
 }
 
-void exit_to_user(Vcpu& v, Guest& g, const DataAbort& a, Ipa ipa) {
+void exit_to_user(Vcpu& v, Guest& g, const Abort& a, Ipa ipa) {
     abi::VcpuExit& e = g.area->exits[v.index];
     g.pending[v.index] = {static_cast<std::uint8_t>(a.reg()), static_cast<std::uint8_t>(a.size()),
                           a.sign_extend(), a.wide(), a.write()};
@@ -73,7 +51,7 @@ void exit_to_user(Vcpu& v, Guest& g, const DataAbort& a, Ipa ipa) {
     post_exit(g, v.index);
 }
 
-void mmio(Vcpu& v, const DataAbort& a, Ipa ipa, std::uint64_t far) {
+void mmio(Vcpu& v, const Abort& a, Ipa ipa, std::uint64_t far) {
     const auto refuse = [&] { inject_external_abort(v, false, far); };
     if (!a.valid() || a.walk() || a.cache_maintenance()) return refuse();
     std::uint64_t value = a.write() ? v.reg(a.reg()) : 0;
@@ -97,20 +75,19 @@ void mmio(Vcpu& v, const DataAbort& a, Ipa ipa, std::uint64_t far) {
             return refuse();
         }
     }
-    if (!a.write()) finish_read(v, a, value);
+    if (!a.write()) v.set_reg(a.reg(), loaded(value, a.size(), a.sign_extend(), a.wide()));
     v.advance_pc();
 }
 
 void data_abort(Vcpu& v, std::uint64_t esr) {
-    const DataAbort a{esr};
+    const Abort a{esr};
     const std::uint64_t far = FarEl2::read();
     Ipa ipa;
     if (!a.translation() && !a.permission()) return inject_external_abort(v, false, far);
     if (!faulting_ipa(a, far, ipa)) return;  // stage 1 changed under it: run it again
     if (a.permission()) {
         v.count(abi::ExitKind::DirtyFault);
-        // The guest's own MMU updating its tables (S1PTW) is a write whatever WnR says.
-        if (!a.write() && !a.walk()) return inject_external_abort(v, false, far);
+        if (!a.wants_write()) return inject_external_abort(v, false, far);
         Guard guard(v.domain->mm_lock);
         if (v.domain->stage2().write_fault(ipa) == WriteFault::NotWritable)
             inject_external_abort(v, false, far);
@@ -123,10 +100,10 @@ void data_abort(Vcpu& v, std::uint64_t esr) {
 
 void instruction_abort(Vcpu& v, std::uint64_t esr) {
     v.count(abi::ExitKind::Stage2Fault);
-    const DataAbort a{esr};
+    const Abort a{esr};
     const std::uint64_t far = FarEl2::read();
     const Ipa ipa(field(HpfarEl2::read(), 4, 40) << 12 | (far & (kPage - 1)));
-    if (a.permission() && a.walk()) {  // a stage-1 walk that wants to set an access flag
+    if (a.permission() && a.walk()) {
         Guard guard(v.domain->mm_lock);
         if (v.domain->stage2().write_fault(ipa) != WriteFault::NotWritable) return;
     } else if (a.translation() && mapped(*v.domain, ipa)) {

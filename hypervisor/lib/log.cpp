@@ -1,7 +1,6 @@
 #include "hypervisor/lib/log.hpp"
 
-#include "hypervisor/arch/spinlock.hpp"
-#include "hypervisor/arch/sysreg.hpp"
+#include "hypervisor/lib/spinlock.hpp"
 
 namespace proa::hv {
 namespace {
@@ -12,6 +11,7 @@ Spinlock lock;
 std::uint8_t ring[kRing];
 std::uint64_t written;  // bytes ever; ring[written % kRing] is next
 LogSink sink;
+LogClock clock;
 
 struct Line {
     char text[kLine];
@@ -52,7 +52,8 @@ struct Line {
         }
     }
     void stamp() {
-        const std::uint64_t hz = CntfrqEl0::read(), t = CntpctEl0::read();
+        const LogTime now = clock != nullptr ? clock() : LogTime{};
+        const std::uint64_t hz = now.hz, t = now.ticks;
         put('[');
         number(hz != 0 ? t / hz : 0, 10);
         put('.');
@@ -85,6 +86,10 @@ std::size_t log_read(std::uint64_t& sequence, std::uint8_t* to, std::size_t size
     std::size_t n = 0;
     for (; n < size && sequence < written; ++n) to[n] = ring[sequence++ % kRing];
     return n;
+}
+
+void log_set_clock(LogClock c) {
+    clock = c;
 }
 
 void log_set_sink(LogSink s) {

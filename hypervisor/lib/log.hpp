@@ -29,6 +29,12 @@ void log(const char* format, A... args) {
 // what the ring has already lost).
 std::size_t log_read(std::uint64_t& sequence, std::uint8_t* to, std::size_t size);
 
+struct LogTime {
+    std::uint64_t ticks = 0, hz = 0;
+};
+using LogClock = LogTime (*)();
+void log_set_clock(LogClock clock);  // once, at boot; until then lines carry no time
+
 using LogSink = void (*)(const char* text, std::size_t size);
 void log_set_sink(LogSink sink);  // null: memory only
 

@@ -1,6 +1,7 @@
 // Addresses as types: a physical address, a guest's intermediate physical address. EL2 maps physical memory at the
 // same virtual address, so a Pa becomes a pointer only through an explicit conversion (page_pool.hpp).
 #pragma once
+#include <compare>
 #include <cstdint>
 
 namespace proa::hv {

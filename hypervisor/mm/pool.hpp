@@ -3,7 +3,7 @@
 #include <new>
 #include <utility>
 
-#include "hypervisor/arch/spinlock.hpp"
+#include "hypervisor/lib/spinlock.hpp"
 #include "hypervisor/mm/page_pool.hpp"
 
 namespace proa::hv {

@@ -15,7 +15,7 @@
 
 namespace proa::hv {
 
-enum class MapStatus : std::uint8_t { Ok, NoMemory, Overlap };
+enum class MapStatus : std::uint8_t { Ok, NoMemory, Overlap, OutOfRange };
 enum class WriteFault : std::uint8_t { Resolved, Stale, NotWritable };
 
 template <class Env>
@@ -48,6 +48,7 @@ class BasicStage2 {
     // Maps [ipa, ipa + size) to pa on, page aligned, nothing mapped there yet (else Overlap). On NoMemory what was
     // mapped by this call is unmapped again.
     MapStatus map(Ipa ipa, Pa pa, std::uint64_t size, std::uint64_t attributes) {
+        if (ipa.v >= kIpaSize || size > kIpaSize - ipa.v) return MapStatus::OutOfRange;
         std::uint64_t done = 0;
         while (done < size) {
             const Ipa at = ipa + done;
@@ -57,6 +58,8 @@ class BasicStage2 {
                 ++level;
             MapStatus status;
             std::uint64_t* slot = descend(at, level, status);
+            // A table that unmap() left behind holds nothing, or the levels below find out.
+            while (status == MapStatus::Ok && pte::is_table(*slot, level)) slot = descend(at, ++level, status);
             if (status == MapStatus::Ok && *slot != 0) status = MapStatus::Overlap;
             if (status != MapStatus::Ok) {
                 unmap(ipa, done);
@@ -78,7 +81,7 @@ class BasicStage2 {
             if (*slot == 0) {
                 at = next;
             } else if (level < 3 && (!at.aligned(pte::span(level)) || end < next)) {
-                if (!split(slot, level, at)) return false;
+                if (!split(slot, level, at)) return env_->flush_all(vttbr_), false;
             } else {
                 env_->store(slot, 0);
                 at = next;
@@ -116,17 +119,22 @@ class BasicStage2 {
         return true;
     }
 
-    // Gives write permission back and joins chunks to blocks again.
+    // Gives write permission back and joins chunks to blocks again. What was written and not harvested is forgotten.
+    // Break-before-make once for all chunks: an invalidation by address would leave the other 511 pages' entries in
+    // the TLBs beside the new block.
     void disarm(Ipa ipa, std::uint64_t size) {
-        for_each_table(ipa, size, [&](std::uint64_t* parent, std::uint64_t* table, Ipa at) {
+        for_each_table(ipa, size, [&](std::uint64_t* parent, std::uint64_t* table, Ipa) {
             for (unsigned i = 0; i < 512; ++i) {
                 if (!pte::is_leaf(table[i], 3) || (table[i] & s2::Writable) == 0) continue;
                 env_->fetch_set(&table[i], s2::W);
                 env_->fetch_clear(&table[i], s2::DBM);
             }
-            join(parent, table, at);
+            if (can_join(table)) env_->store(parent, *parent & ~pte::Valid);
         });
         env_->flush_all(vttbr_);
+        for_each_parent(ipa, size, [&](std::uint64_t* parent, Ipa) {
+            if (*parent != 0 && (*parent & pte::Valid) == 0) join(parent);
+        });
     }
 
     // Moves the pages written since the last arm or harvest into sink(word, bits) (word 0 = the first 64 pages from
@@ -208,35 +216,42 @@ class BasicStage2 {
         std::uint64_t* t = new_table();
         if (t == nullptr) return false;
         const std::uint64_t e = *slot, step = pte::span(level + 1);
-        for (unsigned i = 0; i < 512; ++i)
-            env_->store(&t[i],
-                        ((e & pte::kAddress) + i * step) | (e & s2::kAttributes) | pte::leaf_bits(level + 1));
+        for (unsigned i = 0; i < 512; ++i)  // nothing walks it yet: no store() with its barrier
+            t[i] = ((e & pte::kAddress) + i * step) | (e & s2::kAttributes) | pte::leaf_bits(level + 1);
         env_->store(slot, 0);
         env_->flush_page(vttbr_, at);
         env_->store(slot, env_->pa(t).v | pte::Valid | pte::Table);
         return true;
     }
 
-    void join(std::uint64_t* parent, std::uint64_t* table, Ipa at) {
+    // Whether a table of pages says what one block could say.
+    static bool can_join(const std::uint64_t* table) {
         const std::uint64_t first = table[0];
-        if (!pte::is_leaf(first, 3) || ((first & pte::kAddress) & (kChunk - 1)) != 0) return;
+        if (!pte::is_leaf(first, 3) || ((first & pte::kAddress) & (kChunk - 1)) != 0) return false;
         for (unsigned i = 1; i < 512; ++i)
-            if (table[i] != first + i * kPage) return;
-        env_->store(parent, 0);
-        env_->flush_page(vttbr_, at);
-        env_->store(parent, (first & pte::kAddress) | (first & s2::kAttributes) | pte::leaf_bits(2));
+            if (table[i] != first + i * kPage) return false;
+        return true;
+    }
+    // `parent` held the table and is invalid, and flushed, by now.
+    void join(std::uint64_t* parent) {
+        std::uint64_t* table = table_at(*parent);
+        env_->store(parent, (table[0] & pte::kAddress) | (table[0] & s2::kAttributes) | pte::leaf_bits(2));
         env_->free_tables(table, 0);
         --tables_;
     }
 
     template <class F>
-    void for_each_table(Ipa ipa, std::uint64_t size, F&& f) {
+    void for_each_parent(Ipa ipa, std::uint64_t size, F&& f) {
         for (Ipa at = ipa; at < ipa + size; at = at + kChunk) {
             const std::uint64_t top = root_[index(at, 1)];
-            if (!pte::is_table(top, 1)) continue;
-            std::uint64_t* parent = &table_at(top)[index(at, 2)];
-            if (pte::is_table(*parent, 2)) f(parent, table_at(*parent), at);
+            if (pte::is_table(top, 1)) f(&table_at(top)[index(at, 2)], at);
         }
+    }
+    template <class F>
+    void for_each_table(Ipa ipa, std::uint64_t size, F&& f) {
+        for_each_parent(ipa, size, [&](std::uint64_t* parent, Ipa at) {
+            if (pte::is_table(*parent, 2)) f(parent, table_at(*parent), at);
+        });
     }
 
     std::uint64_t* new_table() {

@@ -18,7 +18,6 @@ enum class PsciCall : std::uint8_t {
     Features,
     SmcccVersion,
     SmcccFeatures,
-    Workaround,
     NotSupported
 };
 

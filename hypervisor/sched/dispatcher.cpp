@@ -1,10 +1,11 @@
 #include "hypervisor/sched/dispatcher.hpp"
 
 #include "hypervisor/arch/barrier.hpp"
-#include "hypervisor/arch/stage2_env.hpp"
 #include "hypervisor/arch/sysreg.hpp"
 #include "hypervisor/lib/log.hpp"
+#include "hypervisor/mm/stage2_env.hpp"
 #include "hypervisor/sched/interrupts.hpp"
+#include "hypervisor/sched/scheduler.hpp"
 #include "hypervisor/sched/timers.hpp"
 #include "hypervisor/sched/world.hpp"
 
@@ -26,12 +27,15 @@ void poke(Pcpu& cpu) {
     if (&cpu != &Pcpu::self()) PhysGic::send_sgi(kSgiKick, cpu.mpidr);
 }
 
+// Somebody was queued for `cpu`. Even without preemption it must learn that its slice has an end now.
+void announce(Pcpu& cpu, bool preempt) {
+    if (preempt || cpu.slice_end == ~0ull || cpu.current == nullptr) poke(cpu);
+}
+
 void make_runnable(Vcpu& v) {
     if (v.node.state != SchedNode::State::Out) return;
     const Scheduler::Placement p = scheduler.wake(v.node, CntpctEl0::read());
-    Pcpu& cpu = *cpus[p.pcpu];
-    // Even without preemption the pCPU must learn that its slice has an end now.
-    if (p.preempt || cpu.slice_end == ~0ull || cpu.current == nullptr) poke(cpu);
+    announce(*cpus[p.pcpu], p.preempt);
 }
 
 void take_off(Vcpu& v) {
@@ -58,7 +62,7 @@ void unload(Pcpu& self, const Vcpu* next) {
 // A vCPU that was preempted elsewhere a moment ago may still be on its way into memory there. That pCPU saves before
 // it waits for anything, so this ends.
 void load(Pcpu& self, Vcpu& v) {
-    while (__atomic_load_n(&v.loaded_on, __ATOMIC_ACQUIRE) != nullptr) asm volatile("yield");
+    while (__atomic_load_n(&v.loaded_on, __ATOMIC_ACQUIRE) != nullptr) spin_hint();
     {
         Guard guard(lock);
         disarm_timer(v);
@@ -89,10 +93,10 @@ void choose(Pcpu& self) {
     if (self.current != nullptr) {
         SchedNode& n = self.current->node;
         if (self.current->reasons == 0)
-            scheduler.requeue(n);
+            scheduler.requeue(n, now >= self.slice_end);
         else
             scheduler.remove(n);
-        if (n.pcpu != self.id && n.state == SchedNode::State::Queued) poke(*cpus[n.pcpu]);
+        if (n.pcpu != self.id && n.state == SchedNode::State::Queued) announce(*cpus[n.pcpu], false);
     }
     const Scheduler::Choice c = scheduler.pick(self.id, now);
     Vcpu* next = c.node != nullptr ? &vcpu_of(*c.node) : nullptr;
@@ -143,6 +147,8 @@ void block(Vcpu& v, Vcpu::Reason why) {
     const bool was = v.reasons == 0;
     v.reasons |= why;
     if (was) take_off(v);
+    // A paused guest's counter stands still: its timers must not fire by the host's.
+    if (why == Vcpu::Paused && v.loaded_on == nullptr) disarm_timer(v);
 }
 
 void unblock(Vcpu& v, Vcpu::Reason why) {
@@ -164,7 +170,7 @@ bool sleep_until_interrupt(Vcpu& v) {
     return true;
 }
 
-void kick_gic(GicUnit& unit, Vcpu* vcpus, unsigned count) {
+void kick_gic(GicUnit& unit) {
     unit.lock.lock();
     std::uint32_t kicks = unit.vgic.take_kicks();
     unit.lock.unlock();
@@ -172,8 +178,8 @@ void kick_gic(GicUnit& unit, Vcpu* vcpus, unsigned count) {
     Guard guard(lock);
     for (; kicks != 0; kicks &= kicks - 1) {
         const auto i = static_cast<unsigned>(__builtin_ctz(kicks));
-        if (i >= count) continue;
-        Vcpu& v = vcpus[i];
+        if (i >= unit.count) continue;
+        Vcpu& v = unit.vcpus[i];
         v.kicked = true;
         if ((v.reasons & Vcpu::Wfi) != 0) {
             v.reasons &= ~static_cast<std::uint32_t>(Vcpu::Wfi);
@@ -254,12 +260,15 @@ void leave_hypervisor() {
                 unload(self, &v);
                 load(self, v);
             }
+            // One moment decides for both: a timer due by `now` is raised here, a later one is programmed below.
+            const std::uint64_t entry = CntpctEl0::read();
+            if (v.ptimer.asserted(entry - v.cntvoff)) retime(v);
             if (v.kicked) {
                 v.kicked = false;  // first: a kick from now on is not lost
                 gic_sync(v);
             }
             if (v.gic_synced) flush_world(v);
-            program_timer(self, v);
+            program_timer(self, v, entry);
             return;
         }
         // Idle. A control vCPU's state stays loaded (nobody else runs it) unless it is off: whoever turns it on again

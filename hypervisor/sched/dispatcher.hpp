@@ -20,8 +20,8 @@ void dispatcher_init_cpu(Pcpu& self);
 // --- called from any pCPU ---------------------------------------------------------------------------------------
 void block(Vcpu& v, Vcpu::Reason why);
 void unblock(Vcpu& v, Vcpu::Reason why);
-bool sleep_until_interrupt(Vcpu& v);                       // WFI; false: an interrupt came meanwhile, don't
-void kick_gic(GicUnit& gic, Vcpu* vcpus, unsigned count);  // acts on Vgic::take_kicks(); gic.lock not held
+bool sleep_until_interrupt(Vcpu& v);  // WFI; false: an interrupt came meanwhile, don't
+void kick_gic(GicUnit& gic);          // acts on Vgic::take_kicks(); gic.lock not held
 bool is_quiet(
     const Vcpu& v);  // not running, its registers are in memory (asks the pCPU that has them to let go)
 void set_affinity(Vcpu& v, std::uint64_t pcpus);

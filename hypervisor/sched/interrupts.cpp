@@ -1,11 +1,12 @@
 #include "hypervisor/sched/interrupts.hpp"
 
 #include "hypervisor/arch/sysreg.hpp"
-#include "hypervisor/domain/domain.hpp"
 #include "hypervisor/sched/dispatcher.hpp"
 
 namespace proa::hv {
 namespace {
+
+GicUnit* devices;
 
 // The virtual timer of whoever is loaded: stays active at the GIC until the guest's EOI of its HW list register.
 void virtual_timer_fired(Pcpu& self) {
@@ -17,9 +18,20 @@ void virtual_timer_fired(Pcpu& self) {
     }
     gic_sync(*v);
     v->gic->lock.lock();
-    v->gic->vgic.hw_private_fired(v->index, kPpiVirtTimer);
+    v->gic->vgic.set_private_line(v->index, kPpiVirtTimer,
+                                  false);  // it fell unseen, or could not have fired again
+    v->gic->vgic.set_private_line(v->index, kPpiVirtTimer, true);
     v->gic->lock.unlock();
-    v->domain->deliver_kicks();
+    kick_gic(*v->gic);
+}
+
+// An SPI is the control domain's; it stays active at the GIC until that domain's EOI.
+void device_fired(std::uint32_t intid) {
+    if (devices == nullptr) return;
+    devices->lock.lock();
+    devices->vgic.hw_fired(intid);
+    devices->lock.unlock();
+    kick_gic(*devices);
 }
 
 void dispatch(Pcpu& self, std::uint32_t intid) {
@@ -36,7 +48,7 @@ void dispatch(Pcpu& self, std::uint32_t intid) {
             break;
         default:
             PhysGic::drop_priority(intid);
-            if (intid >= 32) control_domain().hardware_interrupt(intid);
+            if (intid >= 32) device_fired(intid);
             return;
     }
     PhysGic::drop_priority(intid);
@@ -44,6 +56,10 @@ void dispatch(Pcpu& self, std::uint32_t intid) {
 }
 
 }  // namespace
+
+void route_devices_to(GicUnit& unit) {
+    devices = &unit;
+}
 
 void handle_interrupts() {
     Pcpu& self = Pcpu::self();

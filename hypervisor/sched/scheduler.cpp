@@ -17,7 +17,6 @@ void Scheduler::insert(Queue& q, SchedNode& n) {
     n.next = *at;
     *at = &n;
     n.state = SchedNode::State::Queued;
-    ++q.length;
 }
 
 void Scheduler::take(Queue& q, SchedNode& n) {
@@ -25,14 +24,20 @@ void Scheduler::take(Queue& q, SchedNode& n) {
         if (*at == &n) {
             *at = n.next;
             n.next = nullptr;
-            --q.length;
             return;
         }
 }
 
-// The last pCPU if it is free or nothing better is; else one that idles; else the shortest queue.
+// Weight that runs or waits on a pCPU.
+std::uint64_t Scheduler::load(unsigned pcpu) const {
+    const Queue& q = queue_[pcpu];
+    std::uint64_t sum = q.running != nullptr ? q.running->weight : 0;
+    for (const SchedNode* n = q.head; n != nullptr; n = n->next) sum += n->weight;
+    return sum;
+}
+
+// The last pCPU if no other is better; else the one with the least load.
 unsigned Scheduler::place(const SchedNode& n) const {
-    const auto load = [&](unsigned p) { return queue_[p].length + (queue_[p].running != nullptr ? 1u : 0u); };
     unsigned best = kSchedPcpus;
     if (n.pcpu < config_.pcpus && allowed(n, n.pcpu)) best = n.pcpu;
     for (unsigned p = 0; p < config_.pcpus; ++p) {
@@ -42,13 +47,37 @@ unsigned Scheduler::place(const SchedNode& n) const {
     return best == kSchedPcpus ? 0 : best;
 }
 
+// A node whose slice is over and for which others wait goes where less waits, or as much for vCPUs that have had more.
+// So the odd one of three on two pCPUs goes round, instead of two sharing one pCPU for good.
+unsigned Scheduler::rotate(const SchedNode& n) const {
+    unsigned best = n.pcpu;
+    std::uint64_t least = load(n.pcpu);
+    if (least == 0) return best;
+    for (unsigned p = 0; p < config_.pcpus; ++p) {
+        if (p == n.pcpu || !allowed(n, p)) continue;
+        const std::uint64_t there = load(p);
+        if (there < least || (there == least && queue_[p].vtime > queue_[best].vtime)) {
+            best = p;
+            least = there;
+        }
+    }
+    return best;
+}
+
+// Virtual times of all pCPUs are one scale, so what a node has had goes with it; but pCPUs drift apart (pinning), and
+// sleepers fall behind. At most one slice behind the queue: what it gets for having slept. At most two ahead.
+void Scheduler::enter(SchedNode& n, unsigned pcpu) {
+    const std::uint64_t at = queue_[pcpu].vtime, floor = at > config_.slice ? at - config_.slice : 0,
+                        ceiling = at + 2 * config_.slice;
+    if (n.vtime < floor) n.vtime = floor;
+    if (n.pcpu != pcpu && n.vtime > ceiling) n.vtime = ceiling;
+    n.pcpu = static_cast<std::uint16_t>(pcpu);
+}
+
 Scheduler::Placement Scheduler::wake(SchedNode& n, std::uint64_t now) {
     const unsigned p = place(n);
     Queue& q = queue_[p];
-    // At most one slice behind: what it gets for having slept.
-    const std::uint64_t floor = q.vtime > config_.slice ? q.vtime - config_.slice : 0;
-    if (n.pcpu != p || n.vtime < floor) n.vtime = floor;
-    n.pcpu = static_cast<std::uint16_t>(p);
+    enter(n, p);
     insert(q, n);
     if (throttled(n, now)) return {p, false};
     if (q.running == nullptr) return {p, true};
@@ -62,15 +91,18 @@ void Scheduler::remove(SchedNode& n) {
     n.state = SchedNode::State::Out;
 }
 
-void Scheduler::requeue(SchedNode& n) {
+void Scheduler::requeue(SchedNode& n, bool slice_over) {
     Queue& old = queue_[n.pcpu];
     if (old.running == &n) old.running = nullptr;
-    if (!allowed(n, n.pcpu)) {
-        const unsigned p = place(n);
-        n.vtime = queue_[p].vtime;
-        n.pcpu = static_cast<std::uint16_t>(p);
+    unsigned p = n.pcpu;
+    if (!allowed(n, p))
+        p = place(n);
+    else if (slice_over)
+        p = rotate(n);
+    if (p != n.pcpu) {
+        enter(n, p);
     }
-    insert(queue_[n.pcpu], n);
+    insert(queue_[p], n);
 }
 
 void Scheduler::account(SchedNode& n, std::uint64_t ticks, std::uint64_t now) {
@@ -91,8 +123,7 @@ SchedNode* Scheduler::steal(unsigned pcpu, std::uint64_t now) {
         for (SchedNode* n = queue_[p].head; n != nullptr; n = n->next) {
             if (!allowed(*n, pcpu) || throttled(*n, now)) continue;
             take(queue_[p], *n);
-            n->vtime = queue_[pcpu].vtime;
-            n->pcpu = static_cast<std::uint16_t>(pcpu);
+            enter(*n, pcpu);
             return n;
         }
     }

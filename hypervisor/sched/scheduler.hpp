@@ -1,26 +1,15 @@
 // Who runs next on which pCPU: credit-style proportional share. Each node owns virtual time that advances at
 // kDefaultWeight / weight of real time; the one furthest behind runs. A node that slept comes back at most
-// kWakeBonus behind the queue's virtual time, so I/O gets the CPU at once but can't hoard. Pure: time comes in as
+// one slice behind the queue's virtual time, so I/O gets the CPU at once but can't hoard. Pure: time comes in as
 // counter ticks, decisions go out; the dispatcher holds its lock around every call.
 #pragma once
 #include <cstdint>
 
+#include "hypervisor/vcpu/sched_node.hpp"
+
 namespace proa::hv {
 
 inline constexpr unsigned kSchedPcpus = 16;
-inline constexpr std::uint32_t kDefaultWeight = 256;
-
-struct SchedNode {
-    enum class State : std::uint8_t { Out, Queued, Running };
-    SchedNode* next = nullptr;  // in its queue, by virtual time
-    std::uint64_t vtime = 0;
-    std::uint64_t affinity = ~0ull;  // pCPUs it may use
-    std::uint32_t weight = kDefaultWeight;
-    std::uint16_t pcpu = 0;  // whose queue it is in, runs on, or last ran on
-    State state = State::Out;
-    std::uint8_t throttle = 0;  // percent of each window in which it must not run
-    std::uint64_t window = 0, window_used = 0;
-};
 
 struct SchedConfig {
     unsigned pcpus = 1;
@@ -41,8 +30,9 @@ class Scheduler {
     Placement wake(SchedNode& n, std::uint64_t now);
     // The node no longer is, wherever it was.
     void remove(SchedNode& n);
-    // The running node goes back into the queue of its pCPU (or another, if its affinity changed).
-    void requeue(SchedNode& n);
+    // The running node goes back into the queue of its pCPU, or of another if its affinity changed or it is somebody
+    // else's turn here (`slice_over`).
+    void requeue(SchedNode& n, bool slice_over);
     // `n` ran for `ticks`.
     void account(SchedNode& n, std::uint64_t ticks, std::uint64_t now);
 
@@ -60,13 +50,15 @@ class Scheduler {
         SchedNode* head = nullptr;
         SchedNode* running = nullptr;
         std::uint64_t vtime = 0;  // never goes back
-        unsigned length = 0;
     };
     static bool allowed(const SchedNode& n, unsigned pcpu) { return (n.affinity >> pcpu & 1) != 0; }
     bool throttled(SchedNode& n, std::uint64_t now) const;
+    void enter(SchedNode& n, unsigned pcpu);
     void insert(Queue& q, SchedNode& n);
     void take(Queue& q, SchedNode& n);
+    std::uint64_t load(unsigned pcpu) const;
     unsigned place(const SchedNode& n) const;
+    unsigned rotate(const SchedNode& n) const;
     SchedNode* steal(unsigned pcpu, std::uint64_t now);
 
     SchedConfig config_;

@@ -1,8 +1,8 @@
 #include "hypervisor/sched/timers.hpp"
 
 #include "hypervisor/arch/sysreg.hpp"
-#include "hypervisor/domain/domain.hpp"
 #include "hypervisor/sched/dispatcher.hpp"
+#include "hypervisor/sched/scheduler.hpp"
 
 namespace proa::hv {
 namespace {
@@ -79,18 +79,18 @@ void fire_timers(Vcpu& v, std::uint64_t now) {
     v.gic->lock.lock();
     if ((v.el1.cntv_ctl & (cnt_ctl::ENABLE | cnt_ctl::IMASK)) == cnt_ctl::ENABLE &&
         guest_now >= v.el1.cntv_cval)
-        v.gic->vgic.hw_private_fired(v.index, abi::kVirtualTimerIntid);
+        v.gic->vgic.set_private_line(v.index, abi::kVirtualTimerIntid, true);
     if (v.ptimer.asserted(guest_now)) v.gic->vgic.set_private_line(v.index, abi::kPhysicalTimerIntid, true);
     v.gic->lock.unlock();
-    v.domain->deliver_kicks();
+    kick_gic(*v.gic);
 }
 
-void program_timer(Pcpu& self, const Vcpu& current) {
+void program_timer(Pcpu& self, const Vcpu& current, std::uint64_t now) {
     std::uint64_t at = next_timer_of(self);
     if (self.slice_end < at) at = self.slice_end;
     if ((current.ptimer.ctl & (cnt_ctl::ENABLE | cnt_ctl::IMASK)) == cnt_ctl::ENABLE) {
         const std::uint64_t due = current.ptimer.cval + current.cntvoff;
-        if (due < at && due > CntpctEl0::read()) at = due;
+        if (due < at && due > now) at = due;
     }
     program(self, at);
 }
@@ -112,7 +112,7 @@ void retime(Vcpu& v) {
     v.gic->lock.lock();
     v.gic->vgic.set_private_line(v.index, abi::kPhysicalTimerIntid, level);
     v.gic->lock.unlock();
-    v.domain->deliver_kicks();
+    kick_gic(*v.gic);
 }
 
 }  // namespace proa::hv

@@ -8,18 +8,21 @@
 #include "hypervisor/arch/context.hpp"
 #include "hypervisor/arch/el1_context.hpp"
 #include "hypervisor/arch/pcpu.hpp"
-#include "hypervisor/arch/spinlock.hpp"
-#include "hypervisor/sched/scheduler.hpp"
+#include "hypervisor/lib/spinlock.hpp"
+#include "hypervisor/vcpu/sched_node.hpp"
 #include "hypervisor/vgic/vgic.hpp"
 
 namespace proa::hv {
 
 class Domain;
+class Vcpu;
 
-// A domain's interrupt controller and its lock.
+// A domain's interrupt controller, its lock, and whom its interrupts wake.
 struct GicUnit {
     Spinlock lock;
     Vgic vgic;
+    Vcpu* vcpus = nullptr;
+    unsigned count = 0;
 };
 
 // The virtual CPU interface that is not list registers: ICH_VMCR_EL2 and the active priorities.

@@ -28,7 +28,9 @@ constexpr std::uint32_t vintid(std::uint64_t v) {
 }  // namespace lr
 // ICH_HCR_EL2 (12.4.3).
 namespace ich_hcr {
-inline constexpr std::uint64_t En = 1 << 0, Uie = 1 << 1, Lrenpie = 1 << 2;
+// Npie, not Uie: the registers hold the most urgent ones, so what waits outside can be due only once none of them is
+// pending any more; "underflow" would let it wait for the EOI of less urgent active ones.
+inline constexpr std::uint64_t En = 1 << 0, Lrenpie = 1 << 2, Npie = 1 << 3;
 constexpr unsigned eoi_count(std::uint64_t v) {
     return static_cast<unsigned>(v >> 27 & 31);
 }
@@ -57,7 +59,7 @@ class HwOps {
 struct Irq {
     std::uint8_t priority = 0;
     bool enabled : 1 = false;
-    bool latch : 1 = false;  // edge seen, ISPENDR written, or hardware fired
+    bool latch : 1 = false;  // edge seen, ISPENDR written, or a hardware SPI fired
     bool line : 1 = false;   // level input
     bool active : 1 = false;
     bool edge : 1 = false;
@@ -95,7 +97,9 @@ class Vgic {
     void set_line(std::uint32_t intid, bool level);                         // SPI
     void set_private_line(unsigned vcpu, std::uint32_t intid, bool level);  // PPI
     void hw_fired(std::uint32_t intid);  // acknowledged at EL2, still active there
-    void hw_private_fired(unsigned vcpu, std::uint32_t intid);
+    // The virtual timer's line as it is now, asked before each entry: it falls without a trap when the guest programs the
+    // timer anew. True: its physical interrupt is to be deactivated, for no list register will do it.
+    bool settle_timer(unsigned vcpu, bool met);
     void send_sgi(unsigned source, std::uint64_t icc_sgi1r);
 
     // --- the CPU interface ----------------------------------------------------------------------------------------
@@ -124,12 +128,20 @@ class Vgic {
     }
     unsigned target_of(const Irq& q) const { return q.target == kAny ? 0 : q.target; }
     void update(unsigned vcpu, std::uint32_t intid);  // after any change: candidate bitmaps and kicks
-    bool candidate(const Irq& q) const {
-        return q.pending() && q.enabled && !q.active && !q.in_lr && q.group1 && (ctlr_ & kEnableGrp1) != 0;
+    bool deliverable(const Irq& q) const {
+        return (q.pending() || q.from_latch) && q.enabled && q.group1 && (ctlr_ & kEnableGrp1) != 0;
     }
+    bool candidate(const Irq& q) const { return deliverable(q) && !q.active && !q.in_lr; }
     std::uint64_t make_lr(std::uint32_t intid, const Irq& q) const;
     void recompute_all();
-    void drop_hw(std::uint32_t intid, Irq& q);
+    // Pending again behind its own back (not for levels, which are looked at when they end, nor for hardware-backed ones).
+    bool comes_again(const Irq& q) const {
+        return q.active && q.latch && q.edge && !q.hw && q.enabled && q.group1 && (ctlr_ & kEnableGrp1) != 0;
+    }
+    void recall(const Irq& q);
+    void pend(unsigned vcpu, std::uint32_t intid, Irq& q);
+    void drive(unsigned vcpu, std::uint32_t intid, Irq& q, bool level);
+    void drop_hw(unsigned vcpu, std::uint32_t intid, const Irq& q);
     void deactivate_one(unsigned vcpu);
 
     static constexpr std::uint32_t kEnableGrp1 = 2, kWakerSleep = 2;
@@ -143,6 +155,7 @@ class Vgic {
     std::uint32_t waker_[kMaxVcpus] = {};
     std::uint32_t ctlr_ = 0;
     std::uint32_t kicks_ = 0;
+    std::uint32_t released_ = 0;  // vCPUs whose physical timer interrupt nothing will deactivate
 };
 
 }  // namespace proa::hv

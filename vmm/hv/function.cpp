@@ -120,7 +120,7 @@ Result<void> ControlFunction::attach(std::uint64_t pa) {
                         std::to_string(abi::kAbiVersion),
                     "install matching versions");
     write(abi::reg::ControlArea, pa);
-    if (read(abi::reg::ControlArea) == 0) return fail("proa-hv refused the control area");
+    if (read(abi::reg::ControlArea) != pa) return fail("proa-hv refused the control area");
     return {};
 }
 

@@ -3,6 +3,8 @@
 #include <bit>
 #include <cstring>
 
+#include "dirtylog/shared_words.hpp"
+
 namespace proa::vmm {
 namespace {
 
@@ -154,9 +156,9 @@ Result<std::uint64_t> HvMachine::harvest(dirtylog::Bitmap& into) {
         if (!r) return tl::unexpected(r.error());
         if (r->results[0] == 0) continue;
         count += r->results[0];
-        std::uint64_t* words = function_->area().bitmap;
-        for (std::uint64_t w = first / 64; w < (first + n) / 64; ++w)
-            if (words[w] != 0) into.or_word(w, __atomic_exchange_n(&words[w], 0, __ATOMIC_ACQUIRE));
+        dirtylog::SharedWords(function_->area().bitmap)
+            .take(first / 64, (first + n) / 64,
+                  [&](std::uint64_t w, std::uint64_t bits) { into.or_word(w, bits); });
     }
     return count;
 }

@@ -31,7 +31,7 @@ struct Simulation {
                     for (std::size_t i = 0; i < nodes.size(); ++i)
                         if (nodes[i].get() == current[p]) ran[i] += kMillisecond;
                     if (now < until[p] && current[p]->state == SchedNode::State::Running) continue;
-                    s.requeue(*current[p]);
+                    s.requeue(*current[p], now >= until[p]);
                 }
                 const auto c = s.pick(p, now);
                 current[p] = c.node;

@@ -7,11 +7,17 @@
 
 namespace proa::hv {
 
+inline void spin_hint() {
+#ifdef __aarch64__
+    asm volatile("yield");
+#endif
+}
+
 class Spinlock {
   public:
     void lock() {
         const std::uint32_t mine = __atomic_fetch_add(&next_, 1u, __ATOMIC_RELAXED);
-        while (__atomic_load_n(&owner_, __ATOMIC_ACQUIRE) != mine) asm volatile("yield");
+        while (__atomic_load_n(&owner_, __ATOMIC_ACQUIRE) != mine) spin_hint();
     }
     void unlock() { __atomic_store_n(&owner_, owner_ + 1, __ATOMIC_RELEASE); }
 

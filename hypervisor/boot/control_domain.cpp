@@ -1,10 +1,11 @@
-#include "hypervisor/domain/control.hpp"
+#include "hypervisor/boot/control_domain.hpp"
 
 #include "hypervisor/domain/domain.hpp"
 #include "hypervisor/domain/functions.hpp"
 #include "hypervisor/idregs/policy.hpp"
 #include "hypervisor/lib/log.hpp"
 #include "hypervisor/sched/dispatcher.hpp"
+#include "hypervisor/sched/interrupts.hpp"
 
 namespace proa::hv {
 namespace {
@@ -27,8 +28,12 @@ class ControlInterrupts final : public HwOps {
 constinit ControlInterrupts control_interrupts;
 
 void must(MapStatus s) {
-    if (s != MapStatus::Ok)
-        panic("control domain's stage 2: {}", s == MapStatus::NoMemory ? "no memory" : "overlap");
+    switch (s) {
+        case MapStatus::Ok: return;
+        case MapStatus::NoMemory: panic("control domain's stage 2: no memory");
+        case MapStatus::Overlap: panic("control domain's stage 2: overlap");
+        case MapStatus::OutOfRange: panic("control domain's stage 2: memory above {} bits", Stage2::kIpaBits);
+    }
 }
 
 void map_ram(Stage2& s, const BootInfo& info) {
@@ -106,6 +111,7 @@ void start_control_domain(const BootInfo& info, const MemoryPlan& memory) {
                                 .policy = host_policy()});
     if (d == nullptr) panic("no memory for the control domain");
     set_control_domain(*d);
+    route_devices_to(d->gic());
     functions_init({kBridge, kEcamSize, kWindow, kWindowSize, kWindowPci, first}, info);
 
     map_ram(d->stage2(), info);
