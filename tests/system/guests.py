@@ -32,6 +32,6 @@ def gone(host, name='g1'):
 def check_healthy(host):
     """The control domain and proa-hv have nothing to complain about."""
     for source, log in (('control domain', host.sh('dmesg')), ('proa-hv', host.sh('proa dmesg')), ('console', host.log.read_text(errors='replace'))):
-        for word in ('PANIC', 'Oops', 'BUG:', 'Call trace', 'rcu_', 'SError', 'panic'):
+        for word in ('PANIC', 'Oops', 'BUG:', 'Call trace', 'detected stalls', 'SError', 'Unable to handle'):
             if word in log:
                 raise LabError(f'{source} says {word}:\n' + '\n'.join(l for l in log.splitlines() if word in l)[:800])
