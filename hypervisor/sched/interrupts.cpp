@@ -17,7 +17,9 @@ void virtual_timer_fired(Pcpu& self) {
     }
     gic_sync(*v);
     v->gic->lock.lock();
-    v->gic->vgic.hw_private_fired(v->index, kPpiVirtTimer);
+    v->gic->vgic.set_private_line(v->index, kPpiVirtTimer,
+                                  false);  // it fell unseen, or could not have fired again
+    v->gic->vgic.set_private_line(v->index, kPpiVirtTimer, true);
     v->gic->lock.unlock();
     v->domain->deliver_kicks();
 }

@@ -79,7 +79,7 @@ void fire_timers(Vcpu& v, std::uint64_t now) {
     v.gic->lock.lock();
     if ((v.el1.cntv_ctl & (cnt_ctl::ENABLE | cnt_ctl::IMASK)) == cnt_ctl::ENABLE &&
         guest_now >= v.el1.cntv_cval)
-        v.gic->vgic.hw_private_fired(v.index, abi::kVirtualTimerIntid);
+        v.gic->vgic.set_private_line(v.index, abi::kVirtualTimerIntid, true);
     if (v.ptimer.asserted(guest_now)) v.gic->vgic.set_private_line(v.index, abi::kPhysicalTimerIntid, true);
     v.gic->lock.unlock();
     v.domain->deliver_kicks();

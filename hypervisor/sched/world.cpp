@@ -46,6 +46,14 @@ bool has_pauth() {
     return (IdAa64isar1El1::read() & 0xff00'0ff0) != 0 || field(IdAa64isar2El1::read(), 12, 4) != 0;
 }
 
+// gic.lock held, v loaded: its timer is the one in hardware.
+void settle_timer(Vcpu& v) {
+    const bool met = (CntvCtlEl0::read() & (cnt_ctl::ENABLE | cnt_ctl::IMASK | cnt_ctl::ISTATUS)) ==
+                     (cnt_ctl::ENABLE | cnt_ctl::ISTATUS);
+    if (v.gic->vgic.settle_timer(v.index, met))
+        phys_gic().set_private_active(Pcpu::self().redistributor, kPpiVirtTimer, false);
+}
+
 }  // namespace
 
 void load_world(Vcpu& v, Pcpu& self) {
@@ -84,12 +92,14 @@ void gic_sync(Vcpu& v) {
     v.lrs.hcr = IchHcrEl2::read();
     v.gic->lock.lock();
     v.gic->vgic.sync(v.index, v.lrs);
+    settle_timer(v);
     v.gic->lock.unlock();
     v.gic_synced = true;
 }
 
 void flush_world(Vcpu& v) {
     v.gic->lock.lock();
+    settle_timer(v);
     v.gic->vgic.flush(v.index, v.lrs);
     v.gic->lock.unlock();
     for (unsigned i = 0; i < v.lrs.used; ++i) kLr[i].write(v.lrs.lr[i]);

@@ -54,16 +54,17 @@ class VgicMmio {
             case Bits::ClearEnable:
                 if (!bit) return;
                 q.enabled = false;
+                g.recall(q);
                 if (hw != nullptr) hw->enable(intid, false);
                 break;
             case Bits::SetPending:
                 if (!bit) return;
-                q.latch = true;
-                break;
+                return g.pend(vcpu, intid, q);
             case Bits::ClearPending:
                 if (!bit) return;
-                if (q.latch) g.drop_hw(intid, q);
-                q.latch = false;
+                if (q.latch) g.drop_hw(vcpu, intid, q);
+                q.latch = q.from_latch =
+                    false;  // from_latch: what another vCPU's list register brings back is void
                 break;
             case Bits::SetActive:
                 if (!bit) return;
@@ -72,7 +73,7 @@ class VgicMmio {
                 break;
             case Bits::ClearActive:
                 if (!bit) return;
-                if (q.active) g.drop_hw(intid, q);
+                if (q.active) g.drop_hw(vcpu, intid, q);
                 q.active = false;
                 break;
             case Bits::None: return;

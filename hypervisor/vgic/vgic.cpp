@@ -22,7 +22,7 @@ void Vgic::init(const Config& config, Irq* spis) {
 
 void Vgic::reset() {
     ctlr_ = 0;
-    kicks_ = 0;
+    kicks_ = released_ = 0;
     for (unsigned v = 0; v < config_.vcpus; ++v) {
         for (unsigned i = 0; i < 32; ++i) {
             priv_[v][i] = Irq{};
@@ -67,36 +67,55 @@ void Vgic::recompute_all() {
 
 // The physical interrupt behind `q` was acknowledged at EL2 and waits for a deactivation that won't come from a list
 // register any more.
-void Vgic::drop_hw(std::uint32_t intid, Irq& q) {
-    if (q.hw && config_.hw != nullptr && intid >= 32) config_.hw->deactivate(intid);
+void Vgic::drop_hw(unsigned vcpu, std::uint32_t intid, const Irq& q) {
+    if (!q.hw) return;
+    if (intid < 32)
+        released_ |= 1u << vcpu,
+            kicks_ |= 1u << vcpu;  // banked: only its own pCPU can, when it settles the timer
+    else if (config_.hw != nullptr)
+        config_.hw->deactivate(intid);
+}
+
+// A vCPU that runs with the interrupt in a list register must come out: only a sync and a flush can merge the change.
+void Vgic::recall(const Irq& q) {
+    if (q.in_lr) kicks_ |= 1u << q.active_on;
+}
+
+void Vgic::pend(unsigned vcpu, std::uint32_t intid, Irq& q) {
+    q.latch = true;
+    recall(q);
+    update(vcpu, intid);
+}
+
+void Vgic::drive(unsigned vcpu, std::uint32_t intid, Irq& q, bool level) {
+    if (q.line == level) return;
+    q.line = level;
+    if (q.edge && level) return pend(vcpu, intid, q);
+    // A level that fell while it waits in a list register is withdrawn; one that rose while its interrupt is active is
+    // found by the maintenance interrupt at its end.
+    if (!q.edge && !level && !q.active) recall(q);
+    update(vcpu, intid);
 }
 
 void Vgic::set_line(std::uint32_t intid, bool level) {
-    if (intid < 32 || intid - 32 >= config_.spis) return;
-    Irq& q = spi_[intid - 32];
-    if (q.edge && level && !q.line) q.latch = true;
-    q.line = level;
-    // A level that fell while it waits in a list register: the vCPU must come out so that it is withdrawn.
-    if (!level && q.in_lr && !q.active) kicks_ |= 1u << q.active_on;
-    update(0, intid);
+    if (intid >= 32 && intid - 32 < config_.spis) drive(0, intid, spi_[intid - 32], level);
 }
 
 void Vgic::set_private_line(unsigned vcpu, std::uint32_t intid, bool level) {
-    Irq& q = priv_[vcpu][intid];
-    if (q.edge && level && !q.line) q.latch = true;
-    q.line = level;
-    update(vcpu, intid);
+    drive(vcpu, intid, priv_[vcpu][intid], level);
 }
 
 void Vgic::hw_fired(std::uint32_t intid) {
-    if (intid < 32 || intid - 32 >= config_.spis) return;
-    spi_[intid - 32].latch = true;
-    update(0, intid);
+    if (intid >= 32 && intid - 32 < config_.spis) pend(0, intid, spi_[intid - 32]);
 }
 
-void Vgic::hw_private_fired(unsigned vcpu, std::uint32_t intid) {
-    priv_[vcpu][intid].latch = true;
-    update(vcpu, intid);
+bool Vgic::settle_timer(unsigned vcpu, bool met) {
+    Irq& q = priv_[vcpu][abi::kVirtualTimerIntid];
+    const bool withdrawn = q.line && !met && !q.active && !q.latch;
+    if (!met) set_private_line(vcpu, abi::kVirtualTimerIntid, false);
+    const bool owed = withdrawn || (released_ >> vcpu & 1) != 0;
+    released_ &= ~(1u << vcpu);
+    return owed && !q.active;
 }
 
 void Vgic::send_sgi(unsigned source, std::uint64_t v) {
@@ -109,9 +128,7 @@ void Vgic::send_sgi(unsigned source, std::uint64_t v) {
         const bool hit = all_but_self ? i != source
                                       : (aff & 0xff'00ff'ff00) == cluster && aff0 / 16 == (v >> 44 & 15) &&
                                             (v >> (aff0 % 16) & 1) != 0;
-        if (!hit) continue;
-        priv_[i][intid].latch = true;
-        update(i, intid);
+        if (hit) pend(i, intid, priv_[i][intid]);
     }
 }
 
@@ -132,7 +149,7 @@ void Vgic::deactivate_one(unsigned vcpu) {
     if (best_priority == 256) return;
     Irq& q = *find(vcpu, best);
     q.active = false;
-    drop_hw(best, q);
+    drop_hw(vcpu, best, q);
     update(vcpu, best);
 }
 
@@ -158,16 +175,19 @@ std::uint64_t Vgic::make_lr(std::uint32_t intid, const Irq& q) const {
         v |= lr::HW | lr::pintid(intid);
     else if (!q.edge)
         v |= lr::Eoi;
-    return v | (q.active ? lr::Active : lr::Pending);
+    if (!q.active) return v | lr::Pending;
+    // An edge or an SGI that came again meanwhile: both, and the hardware delivers it after the EOI without us.
+    return v | lr::Active | (comes_again(q) ? lr::Pending : 0);
 }
 
 void Vgic::flush(unsigned vcpu, LrFile& file) {
     const auto place = [&](std::uint32_t intid, Irq& q) {
-        if (!q.active) {
+        const bool taken = !q.active || comes_again(q);
+        file.lr[file.used++] = make_lr(intid, q);
+        if (taken) {
             q.from_latch = q.latch;
             q.latch = false;
         }
-        file.lr[file.used++] = make_lr(intid, q);
         q.in_lr = true;
         q.active_on = static_cast<std::uint8_t>(vcpu);
         update(vcpu, intid);
@@ -232,7 +252,7 @@ bool Vgic::has_deliverable(unsigned vcpu) const {
 
 bool Vgic::in_flight(unsigned vcpu, std::uint32_t intid) const {
     const Irq& q = priv_[vcpu][intid];
-    return q.latch || q.active || q.in_lr;
+    return q.pending() || q.active || q.in_lr;
 }
 
 void Vgic::save(abi::GicState& s) const {
@@ -256,7 +276,7 @@ void Vgic::save(abi::GicState& s) const {
         for (unsigned i = 0; i < 32; ++i) s.privates[v][i] = pack(priv_[v][i]);
         // The timer's own condition raises its interrupt again where it is loaded; only `active` is state.
         auto& timer = s.privates[v][abi::kVirtualTimerIntid];
-        timer.flags = static_cast<std::uint8_t>(timer.flags & ~abi::IrqState::Pending);
+        timer.flags = static_cast<std::uint8_t>(timer.flags & ~abi::IrqState::Level);
     }
     for (unsigned i = 0; i < config_.spis; ++i) {
         s.spis[i] = pack(spi_[i]);
@@ -290,7 +310,7 @@ bool Vgic::load(const abi::GicState& s) {
             priv_[v][i].active_on = static_cast<std::uint8_t>(v);
             if (i < 16) priv_[v][i].edge = true;
         }
-        priv_[v][abi::kVirtualTimerIntid].latch = false;
+        priv_[v][abi::kVirtualTimerIntid].line = false;
     }
     for (unsigned i = 0; i < config_.spis; ++i) {
         unpack(s.spis[i], spi_[i]);

@@ -57,7 +57,7 @@ class HwOps {
 struct Irq {
     std::uint8_t priority = 0;
     bool enabled : 1 = false;
-    bool latch : 1 = false;  // edge seen, ISPENDR written, or hardware fired
+    bool latch : 1 = false;  // edge seen, ISPENDR written, or a hardware SPI fired
     bool line : 1 = false;   // level input
     bool active : 1 = false;
     bool edge : 1 = false;
@@ -95,7 +95,9 @@ class Vgic {
     void set_line(std::uint32_t intid, bool level);                         // SPI
     void set_private_line(unsigned vcpu, std::uint32_t intid, bool level);  // PPI
     void hw_fired(std::uint32_t intid);  // acknowledged at EL2, still active there
-    void hw_private_fired(unsigned vcpu, std::uint32_t intid);
+    // The virtual timer's line as it is now, asked before each entry: it falls without a trap when the guest programs the
+    // timer anew. True: its physical interrupt is to be deactivated, for no list register will do it.
+    bool settle_timer(unsigned vcpu, bool met);
     void send_sgi(unsigned source, std::uint64_t icc_sgi1r);
 
     // --- the CPU interface ----------------------------------------------------------------------------------------
@@ -129,7 +131,14 @@ class Vgic {
     }
     std::uint64_t make_lr(std::uint32_t intid, const Irq& q) const;
     void recompute_all();
-    void drop_hw(std::uint32_t intid, Irq& q);
+    // Pending again behind its own back (not for levels, which are looked at when they end, nor for hardware-backed ones).
+    bool comes_again(const Irq& q) const {
+        return q.active && q.latch && q.edge && !q.hw && q.enabled && q.group1 && (ctlr_ & kEnableGrp1) != 0;
+    }
+    void recall(const Irq& q);
+    void pend(unsigned vcpu, std::uint32_t intid, Irq& q);
+    void drive(unsigned vcpu, std::uint32_t intid, Irq& q, bool level);
+    void drop_hw(unsigned vcpu, std::uint32_t intid, const Irq& q);
     void deactivate_one(unsigned vcpu);
 
     static constexpr std::uint32_t kEnableGrp1 = 2, kWakerSleep = 2;
@@ -143,6 +152,7 @@ class Vgic {
     std::uint32_t waker_[kMaxVcpus] = {};
     std::uint32_t ctlr_ = 0;
     std::uint32_t kicks_ = 0;
+    std::uint32_t released_ = 0;  // vCPUs whose physical timer interrupt nothing will deactivate
 };
 
 }  // namespace proa::hv
