@@ -254,12 +254,15 @@ void leave_hypervisor() {
                 unload(self, &v);
                 load(self, v);
             }
+            // One moment decides for both: a timer due by `now` is raised here, a later one is programmed below.
+            const std::uint64_t entry = CntpctEl0::read();
+            if (v.ptimer.asserted(entry - v.cntvoff)) retime(v);
             if (v.kicked) {
                 v.kicked = false;  // first: a kick from now on is not lost
                 gic_sync(v);
             }
             if (v.gic_synced) flush_world(v);
-            program_timer(self, v);
+            program_timer(self, v, entry);
             return;
         }
         // Idle. A control vCPU's state stays loaded (nobody else runs it) unless it is off: whoever turns it on again

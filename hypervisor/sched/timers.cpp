@@ -85,12 +85,12 @@ void fire_timers(Vcpu& v, std::uint64_t now) {
     v.domain->deliver_kicks();
 }
 
-void program_timer(Pcpu& self, const Vcpu& current) {
+void program_timer(Pcpu& self, const Vcpu& current, std::uint64_t now) {
     std::uint64_t at = next_timer_of(self);
     if (self.slice_end < at) at = self.slice_end;
     if ((current.ptimer.ctl & (cnt_ctl::ENABLE | cnt_ctl::IMASK)) == cnt_ctl::ENABLE) {
         const std::uint64_t due = current.ptimer.cval + current.cntvoff;
-        if (due < at && due > CntpctEl0::read()) at = due;
+        if (due < at && due > now) at = due;
     }
     program(self, at);
 }

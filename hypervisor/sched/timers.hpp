@@ -11,7 +11,7 @@ Vcpu* take_due(Pcpu& self, std::uint64_t now);  // one whose time has come, take
 std::uint64_t next_timer_of(const Pcpu& self);  // no lock: a stale answer costs one early or late look
 
 void fire_timers(Vcpu& v, std::uint64_t now);  // raises what is due in v's vGIC; no locks held
-void program_timer(Pcpu& self, const Vcpu& current);
+void program_timer(Pcpu& self, const Vcpu& current, std::uint64_t now);  // what is due by `now` was seen to
 void program_idle_timer(Pcpu& self);
 
 }  // namespace proa::hv
