@@ -36,6 +36,7 @@ class Domain {
     Stage2& stage2() { return stage2_; }
     GicUnit& gic() { return gic_; }
     Spinlock mm_lock;
+    Spinlock power_lock;  // PSCI CPU_ON; nothing else is taken under it but the dispatcher's lock
 
     void deliver_kicks() { kick_gic_of(*this); }
     void set_irq(std::uint32_t intid, bool level);

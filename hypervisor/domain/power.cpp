@@ -15,6 +15,9 @@ std::int64_t cpu_on(Domain& d, const PsciRequest& r) {
     Vcpu* target = d.vcpu_by_mpidr(r.args[0] & kMpidrAffinity);
     if (target == nullptr) return psci_result::InvalidParameters;
     if ((r.args[1] & 3) != 0) return psci_result::InvalidAddress;
+    // Of two callers one starts it. The other must not get past this line: it would wait here, at EL2, for a running
+    // vCPU to become quiet.
+    Guard guard(d.power_lock);
     if ((target->reasons & Vcpu::Off) == 0) return psci_result::AlreadyOn;
     while (!is_quiet(*target)) asm volatile("yield");  // its own CPU_OFF is not quite over
     target->reset(r.args[1], r.args[2]);
