@@ -200,6 +200,11 @@ int main(int argc, char** argv) {
     auto* pin = with_guest("vcpu-pin", "say where a vCPU may run");
     pin->add_option("vcpu", vcpu, "number, or all")->required();
     pin->add_option("cpus", cpus, "CPU list: 0-3,^1 or all")->required();
+    std::string log_mode;
+    auto* log = with_guest("dirty-log", "track a guest's writes without moving it, for measurements");
+    log->add_option("mode", log_mode, "off, hardware or write-protect")
+        ->required()
+        ->check(CLI::IsMember({"off", "hardware", "write-protect"}));
     auto* dmesg = app.add_subcommand("dmesg", "proa-hv's log");
     auto* top = app.add_subcommand("top", "vCPUs, again and again");
     top->add_option("-d", interval, "seconds between")->check(CLI::Range(1, 3600));
@@ -226,6 +231,7 @@ int main(int argc, char** argv) {
     if (info->parsed()) return run_info(c, guest);
     if (con->parsed()) return console(c, guest);
     if (pin->parsed()) return ask_guest(c, guest, "vcpu-pin", {{"vcpu", vcpu}, {"cpus", cpus}}, r);
+    if (log->parsed()) return ask_guest(c, guest, "dirty-log", {{"mode", log_mode}}, r);
     if (mig->parsed()) return run_migrate(c, m);
     if (top->parsed()) return run_top(c, interval, rounds);
     if (dmesg->parsed()) {

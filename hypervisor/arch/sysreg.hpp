@@ -29,12 +29,13 @@ PROA_SYSREG(HcrEl2, "hcr_el2");
 namespace hcr {  // D19.2.48
 inline constexpr std::uint64_t VM = bit(0), SWIO = bit(1), FMO = bit(3), IMO = bit(4), AMO = bit(5),
                                FB = bit(9), BSU_IS = bit(10), TWI = bit(13), TWE = bit(14), TID3 = bit(18),
-                               TSC = bit(19), TIDCP = bit(20), TACR = bit(21), RW = bit(31), APK = bit(40),
-                               API = bit(41);
+                               TSC = bit(19), TIDCP = bit(20), TACR = bit(21), RW = bit(31), TLOR = bit(35),
+                               TERR = bit(36), APK = bit(40), API = bit(41);
 // Every domain: stage 2 on, interrupts to EL2, WFI, SMC, ID registers and IMPDEF registers trapped, pointer
-// authentication left to EL1. No EnSCXT, no ATA: SCXTNUM and MTE are hidden by the CPU policy.
+// authentication left to EL1. No EnSCXT, no ATA: SCXTNUM and MTE are hidden by the CPU policy; and what it hides but would
+// be there is trapped, LORegions (TLOR) and the RAS error records (TERR): neither is saved, both are the pCPU's.
 inline constexpr std::uint64_t kDomain =
-    RW | VM | SWIO | FMO | IMO | AMO | TWI | TSC | TID3 | TIDCP | TACR | APK | API;
+    RW | VM | SWIO | FMO | IMO | AMO | TWI | TSC | TID3 | TIDCP | TACR | TLOR | TERR | APK | API;
 // A guest's vCPUs move between pCPUs: what it believes to be local maintenance and barriers must reach all of them.
 inline constexpr std::uint64_t kGuest = kDomain | FB | BSU_IS;
 }  // namespace hcr
@@ -91,8 +92,10 @@ PROA_SYSREG(HstrEl2, "hstr_el2");
 
 PROA_SYSREG(CptrEl2, "cptr_el2");
 namespace cptr {  // D19.2.32, E2H = 0: bits that are RES1 without the feature trap it with the feature
-inline constexpr std::uint64_t RES1 = bit(13) | bit(9) | 0xff, TZ = bit(8), TSM = bit(12), TFP = bit(10);
-inline constexpr std::uint64_t kDomain = RES1 | TZ | TSM;  // FP allowed; SVE and SME trapped (hidden)
+inline constexpr std::uint64_t RES1 = bit(13) | bit(9) | 0xff, TZ = bit(8), TSM = bit(12), TFP = bit(10),
+                               TAM = bit(30);
+inline constexpr std::uint64_t kDomain =
+    RES1 | TZ | TSM | TAM;  // FP allowed; SVE, SME and AMU trapped (hidden)
 }  // namespace cptr
 PROA_SYSREG(PmcrEl0, "pmcr_el0");
 PROA_SYSREG(MdcrEl2, "mdcr_el2");

@@ -54,6 +54,7 @@ class VgicMmio {
             case Bits::ClearEnable:
                 if (!bit) return;
                 q.enabled = false;
+                g.recall(q);
                 if (hw != nullptr) hw->enable(intid, false);
                 break;
             case Bits::SetPending:

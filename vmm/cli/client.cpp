@@ -49,11 +49,11 @@ void print_vcpus(const Json& guests, double cntfrq) {
 
 const char* completion_script() {
     return R"bash(_proa() {
-    local cur=${COMP_WORDS[COMP_CWORD]} commands="create list info console pause unpause shutdown reboot destroy vcpu-list vcpu-pin dmesg top migrate keys completion help"
+    local cur=${COMP_WORDS[COMP_CWORD]} commands="create list info console pause unpause shutdown reboot destroy vcpu-list vcpu-pin dirty-log dmesg top migrate keys completion help"
     if [ "$COMP_CWORD" = 1 ]; then COMPREPLY=($(compgen -W "$commands" -- "$cur")); return; fi
     case ${COMP_WORDS[1]} in
         create) COMPREPLY=($(compgen -f -- "$cur")) ;;
-        info|console|pause|unpause|shutdown|reboot|destroy|vcpu-list|vcpu-pin|migrate)
+        info|console|pause|unpause|shutdown|reboot|destroy|vcpu-list|vcpu-pin|dirty-log|migrate)
             COMPREPLY=($(compgen -W "$(proa list 2>/dev/null | awk 'NR>1{print $1}')" -- "$cur")) ;;
     esac
 }

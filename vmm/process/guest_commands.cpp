@@ -94,6 +94,15 @@ void GuestProcess::register_commands() {
         if (which == "all") return r.ok();
         r.fail("invalid", {"no vCPU " + which, "proa vcpu-list shows them"});
     });
+    // For measurements (the bench guest): what tracking costs without a migration around it.
+    commands_.add("dirty-log", [this](const Json& a, const Reply& r) {
+        if (state_ != GuestState::Running)
+            return r.fail("refused", {config_.name + " is " + name_of(state_) + ", not running", ""});
+        const std::string mode = a.at("mode");
+        answer(r, machine_->dirty_log(mode == "hardware"        ? abi::DirtyLogMode::Hardware
+                                      : mode == "write-protect" ? abi::DirtyLogMode::WriteProtect
+                                                                : abi::DirtyLogMode::Off));
+    });
     commands_.add("console", [this](const Json&, const Reply& r) {
         r.upgrade(Json::object(),
                   [this](boost::asio::local::stream_protocol::socket s) { console_.attach(std::move(s)); });

@@ -42,7 +42,6 @@ GuestProcess::~GuestProcess() {
     if (events_.is_open()) events_.release();  // the machine's
     for (Device* d : devices_) d->quiesce();
     machine_.reset();
-    if (log_fd_ >= 0) ::close(log_fd_);
 }
 
 Result<void> GuestProcess::build() {
@@ -58,7 +57,7 @@ Result<void> GuestProcess::build() {
     huge_ = std::move(*huge);
     memory_ = std::make_unique<GuestMemory>(huge_->bytes().first(ram));
     if (!options_.log_file.empty())
-        log_fd_ = ::open(options_.log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+        log_ = std::make_unique<ConsoleLog>(options_.log_file);
 
     MachineConfig mc;
     mc.name = config_.name;
@@ -75,7 +74,7 @@ Result<void> GuestProcess::build() {
 
     const auto out = [this](std::span<const std::uint8_t> b) {
         console_.output(b);
-        if (log_fd_ >= 0) (void)!::write(log_fd_, b.data(), b.size());
+        if (log_) log_->write(b);
     };
     auto uart = std::make_unique<Pl011>(out, [this, last = false](bool level) mutable {
         if (level != last) machine_->set_irq(abi::kUartIntid, last = level);

@@ -13,6 +13,7 @@
 #include "vmm/devices/uart.hpp"
 #include "vmm/hv/hv_machine.hpp"
 #include "vmm/json_lines.hpp"
+#include "vmm/process/console_log.hpp"
 #include "vmm/process/console_stream.hpp"
 #include "vmm/process/mmio_bus.hpp"
 #include "vmm/virtio/console.hpp"
@@ -110,7 +111,8 @@ class GuestProcess final : private MachineEvents {
     GuestState state_ = GuestState::Created;
     bool frozen_ = false;  // devices are quiesced
     std::function<void()> ended_;
-    int exit_code_ = 0, log_fd_ = -1;
+    std::unique_ptr<ConsoleLog> log_;
+    int exit_code_ = 0;
 };
 
 }  // namespace proa::vmm

@@ -37,6 +37,7 @@ constexpr std::uint8_t kDriverOk = 4, kFeaturesOk = 8, kNeedsReset = 64;
 constexpr unsigned kIndirectDesc = 28, kEventIdx = 29, kVersion1 = 32;
 constexpr std::uint32_t kUsedBuffer = 1, kConfigChange = 2;  // interrupt status bits
 constexpr std::uint32_t kStateVersion = 1;
+constexpr unsigned kMostComplaints = 20;
 
 void set_half(std::uint64_t& word, std::uint32_t v, bool high) {
     word = high ? (word & 0xffff'ffff) | static_cast<std::uint64_t>(v) << 32 : (word & ~0xffff'ffffull) | v;
@@ -162,7 +163,10 @@ void VirtioMmio::config_changed() {
 
 void VirtioMmio::broken(const char* why) {
     if ((status_ & kNeedsReset) != 0) return;
-    spdlog::warn("{}: the guest broke the virtio rules ({}); the device waits for a reset", name(), why);
+    // A guest can do this as often as it likes; the log is the host's.
+    if (complaints_ < kMostComplaints)
+        spdlog::warn("{}: the guest broke the virtio rules ({}); the device waits for a reset{}", name(), why,
+                     ++complaints_ == kMostComplaints ? " (and more of the same, not logged)" : "");
     status_ |= kNeedsReset;
     if ((status_ & kDriverOk) != 0) raise_(kConfigChange);
 }

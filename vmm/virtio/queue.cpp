@@ -66,12 +66,9 @@ bool SplitQueue::add_chain(GuestMemory& m, std::span<const std::uint8_t> table, 
         auto bytes = m.slice(d.addr, d.len);
         total += d.len;
         if (!bytes || total > kMostBytes) return false;
-        if ((d.flags & kWrite) != 0)
-            out.writable.push_back({*bytes, d.addr});
-        else if (!out.writable.empty())
-            return false;
-        else
-            out.readable.push_back({*bytes, d.addr});
+        if ((d.flags & kWrite) == 0 && !out.writable.empty()) return false;
+        // An empty buffer is nothing to a device, and a trap for one that looks at a segment's last byte.
+        if (d.len != 0) ((d.flags & kWrite) != 0 ? out.writable : out.readable).push_back({*bytes, d.addr});
         if ((d.flags & kNext) == 0) return true;
         at = d.next;
     }

@@ -268,6 +268,20 @@ TEST_F(BlockTest, ABrokenChainAfterAGoodOneStillLeavesTheDeviceResettable) {
     EXPECT_FALSE(r->needs_reset());
 }
 
+// Its status byte goes to the last buffer: one of no length at the start of RAM would put it in front of guest memory.
+TEST_F(BlockTest, AnEmptyBufferAtTheEndGetsNoStatusByte) {
+    auto r = open(false);
+    r->poke<std::uint32_t>(kData, 0);
+    r->poke<std::uint64_t>(kData + 8, 1);
+    r->descriptor(0, 0, kData, 16, 1, 1);
+    r->descriptor(0, 1, kData + 4096, 513, 3, 2);
+    r->descriptor(0, 2, abi::kRamBase, 0, 2);
+    r->offer(0, 0);
+    r->reg(0x50, 0);
+    r->device.quiesce();
+    EXPECT_EQ(r->peek<std::uint8_t>(kData + 4096 + 512), 0) << "the status, behind the sector's data";
+}
+
 TEST_F(BlockTest, MoreRequestsInFlightThanTheQueueHoldsBreakTheDevice) {
     auto r = open(false);
     r->poke<std::uint32_t>(kData, 0);
