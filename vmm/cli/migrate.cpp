@@ -1,10 +1,13 @@
 // `proa migrate`: a progress bar while it runs, a summary when it is done.
+#include <signal.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <string>
+#include <thread>
 
-#include "vmm/cli/client.hpp"
+#include "vmm/cli/verbs.hpp"
 
 namespace proa::vmm::cli {
 namespace {
@@ -25,16 +28,42 @@ void draw(const Json& p) {
     if (const unsigned t = p.value("throttle", 0u); t != 0) std::fprintf(stderr, "throttled %u%%  ", t);
 }
 
+// The first Ctrl-C asks for the cancellation and lets the answer come (exit code 5, or 0 if it was too late); the second
+// one leaves at once, and proad cancels because the command is gone.
+void cancel_on_interrupt(const Context& c, const std::string& guest) {
+    sigset_t interrupts;
+    sigemptyset(&interrupts);
+    sigaddset(&interrupts, SIGINT);
+    ::pthread_sigmask(SIG_BLOCK, &interrupts, nullptr);
+    std::thread([=, socket = c.socket] {
+        int which = 0;
+        ::sigwait(&interrupts, &which);
+        // sudo and timeout send a signal to the process and to its group: within a second it is the same Ctrl-C.
+        const auto first = std::chrono::steady_clock::now();
+        const auto pressed_again = [&](const timespec& within) {
+            return ::sigtimedwait(&interrupts, nullptr, &within) == SIGINT &&
+                   std::chrono::steady_clock::now() - first > std::chrono::seconds(1);
+        };
+        std::fprintf(stderr, "\nproa: cancelling; %s stays here\n", guest.c_str());
+        const Json cancel{{"guest", guest}, {"cmd", "migrate-cancel"}, {"args", Json::object()}};
+        // Refused while the hosts still talk about whether it may move at all: said again.
+        bool asked = false;
+        do asked = asked || call(socket, "guest", cancel).has_value();
+        while (!pressed_again({0, 200'000'000}));
+        ::_exit(130);
+    }).detach();
+}
+
 }  // namespace
 
 int migrate(const Context& c, const Json& request, bool show_progress) {
+    cancel_on_interrupt(c, request.at("guest").get<std::string>());
     bool drew = false;
     Json done;
     const int e = ask(c, "migrate", request, done, [&](const Json& p) {
         if (!show_progress) return;
         if (c.json) {
-            std::printf("%s\n", p.dump().c_str());
-            std::fflush(stdout);
+            print_json(p);
         } else {
             draw(p);
             drew = true;
@@ -43,7 +72,7 @@ int migrate(const Context& c, const Json& request, bool show_progress) {
     if (drew) std::fprintf(stderr, "\n");
     if (e != kOk) return e;
     if (c.json) {
-        std::printf("%s\n", done.dump().c_str());
+        print_json(done);
         return kOk;
     }
     std::uint64_t pages = 0, zero = 0;
