@@ -12,8 +12,8 @@ struct Descriptor {
     std::uint16_t flags, next;
 };
 constexpr std::uint16_t kNext = 1, kWrite = 2, kIndirect = 4;
-constexpr std::uint16_t kNoInterrupt = 1, kNoNotify = 1;  // avail.flags, used.flags
-constexpr std::uint64_t kMostBytes = 64ull << 20;         // of one request
+constexpr std::uint16_t kNoInterrupt = 1;          // avail.flags
+constexpr std::uint64_t kMostBytes = 64ull << 20;  // of one request
 
 template <class T>
 T load_at(std::span<const std::uint8_t> s, std::size_t at) {
