@@ -4,6 +4,17 @@
 
 namespace proa::transport {
 
+namespace {
+
+// A peer that speaks TLS where this side does not, or the reverse, is only seen as one that makes no sense.
+Error first_frame_hint(Error e) {
+    if (e.kind != ErrorKind::Timeout && e.kind != ErrorKind::Cancelled)
+        e.remedy = "is it proa, and do both sides use TLS (or both --plaintext) with keys of the same CA?";
+    return e;
+}
+
+}  // namespace
+
 Credentials Credentials::in(const std::string& d) {
     return {d + "/ca.pem", d + "/host.pem", d + "/host.key"};
 }
@@ -23,11 +34,16 @@ Result<void> Channel::send_compressed(std::uint16_t type, std::span<const std::u
     return put(seal_frame(type, frame_flag::Zstd, raw_length, next_send_++, wire), wire);
 }
 
-Result<Frame> Channel::receive() {
+Result<Frame> Channel::receive(Patience patience) {
     FrameHeader h;
+    if (patience == Patience::Idle)
+        if (auto r = stream_->wait(); !r) return tl::unexpected(r.error());
     if (auto r = stream_->read({reinterpret_cast<std::uint8_t*>(&h), sizeof(h)}); !r)
-        return tl::unexpected(r.error());
-    if (auto r = check_header(h, next_receive_); !r) return tl::unexpected(r.error());
+        return tl::unexpected(next_receive_ == 0 ? first_frame_hint(r.error()) : r.error());
+    if (auto r = check_header(h, next_receive_); !r) {
+        const bool stranger = next_receive_ == 0 && h.magic != kFrameMagic;
+        return tl::unexpected(stranger ? first_frame_hint(r.error()) : r.error());
+    }
     ++next_receive_;
     std::vector<std::uint8_t> payload(h.length);
     if (auto r = stream_->read(payload); !r) return tl::unexpected(r.error());

@@ -2,6 +2,7 @@
 // explicitly. Blocking, for use by one sending and one receiving thread at a time; cancel() may come from any thread
 // and makes both return. Deadlines bound every wait, so a dead peer or a cut link ends in an error.
 #pragma once
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -28,9 +29,14 @@ class ByteStream {
   public:
     virtual ~ByteStream() = default;
     virtual Result<void> read(std::span<std::uint8_t> to) = 0;  // all of it
+    virtual Result<void> wait() = 0;  // until there is something to read, or the connection has ended
     virtual Result<void> write(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b) = 0;
     virtual void cancel() = 0;
 };
+
+// How long to wait for a frame to begin. Idle: as long as the connection lives (TCP keep-alive finds a dead peer);
+// once its first byte is there the deadline counts again.
+enum class Patience : std::uint8_t { Bounded, Idle };
 
 class Channel {
   public:
@@ -40,7 +46,7 @@ class Channel {
     Result<void> send(std::uint16_t type, std::span<const std::uint8_t> payload);
     Result<void> send_compressed(std::uint16_t type, std::span<const std::uint8_t> wire,
                                  std::uint32_t raw_length);
-    Result<Frame> receive();
+    Result<Frame> receive(Patience patience = Patience::Bounded);
     void cancel() { stream_->cancel(); }
 
     const std::string& peer() const { return peer_; }
@@ -51,14 +57,17 @@ class Channel {
     Result<void> put(const FrameHeader& h, std::span<const std::uint8_t> payload);
     std::unique_ptr<ByteStream> stream_;
     std::string peer_;
-    std::uint64_t next_send_ = 0, next_receive_ = 0, sent_ = 0, received_ = 0;
+    std::uint64_t next_send_ = 0, next_receive_ = 0;
+    std::atomic<std::uint64_t> sent_{0}, received_{0};  // read by whoever reports progress
 };
 
 // `host` is a name or address, IPv4 or IPv6. With TLS the peer's certificate must name it.
 Result<std::unique_ptr<Channel>> dial(const std::string& host, std::uint16_t port,
                                       const ChannelOptions& options);
 
-// Accepts on a thread of its own; each connection is handed over after its TLS handshake, on a thread of its own.
+// Accepts on a thread of its own; each connection is handed over after its TLS handshake, on a thread of its own. More
+// than kMostConnections at once are closed unread: an unknown peer can't make this host run out of threads.
+inline constexpr unsigned kMostConnections = 64;
 class Listener {
   public:
     using Handler = std::function<void(std::unique_ptr<Channel>)>;

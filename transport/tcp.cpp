@@ -30,6 +30,11 @@ void set_options(int fd, std::chrono::milliseconds timeout) {
     const int on = 1;
     ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    // A quiet connection to a dead peer must end too: it may carry nothing for as long as a guest dirties pages.
+    const int idle = 5, interval = 2, count = 3;
+    ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+    ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+    ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
     const auto ms = static_cast<unsigned>(timeout.count());
     ::setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
     const timeval tv{timeout.count() / 1000, timeout.count() % 1000 * 1000};
@@ -45,7 +50,7 @@ Error socket_error(const char* what, const std::string& peer) {
 }
 
 std::string tls_reason() {
-    char text[256] = "unknown reason";
+    char text[256] = "the peer ended it";
     if (const unsigned long e = ERR_get_error(); e != 0) ERR_error_string_n(e, text, sizeof(text));
     ERR_clear_error();
     return text;
@@ -65,6 +70,12 @@ class TcpStream : public ByteStream {
                             "connection to " + peer_ + " was closed");
             if (n < 0) return tl::unexpected(socket_error("reading from", peer_));
             to = to.subspan(static_cast<std::size_t>(n));
+        }
+        return {};
+    }
+    Result<void> wait() override {
+        pollfd p{fd_, POLLIN, 0};
+        while (::poll(&p, 1, -1) < 0) {  // EINTR; cancel() wakes it by ending the connection
         }
         return {};
     }
@@ -153,11 +164,21 @@ class TlsStream final : public ByteStream {
         }
         return {};
     }
+    Result<void> wait() override {
+        {
+            std::lock_guard lock(mutex_);
+            if (SSL_pending(ssl_) > 0) return {};
+        }
+        return tcp_->wait();
+    }
     Result<void> write(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b) override {
         std::lock_guard lock(mutex_);
         for (const auto part : {a, b}) {
             std::size_t n = 0;
-            if (!part.empty() && SSL_write_ex(ssl_, part.data(), part.size(), &n) != 1) return closed();
+            if (part.empty() || SSL_write_ex(ssl_, part.data(), part.size(), &n) == 1) continue;
+            if (SSL_get_error(ssl_, 0) != SSL_ERROR_WANT_WRITE) return closed();
+            errno = ETIMEDOUT;
+            return tl::unexpected(socket_error("writing to", peer_));
         }
         return {};
     }
@@ -277,15 +298,23 @@ struct Listener::Impl {
     void accept_loop() {
         while (!stop) {
             pollfd p{fd, POLLIN, 0};
-            if (::poll(&p, 1, 200) <= 0) continue;
+            if (::poll(&p, 1, -1) <= 0) continue;
             sockaddr_storage from{};
             socklen_t size = sizeof(from);
             const int s = ::accept4(fd, reinterpret_cast<sockaddr*>(&from), &size, SOCK_CLOEXEC);
-            if (s < 0) continue;
+            if (s < 0) {
+                if (!stop) std::this_thread::sleep_for(std::chrono::milliseconds(10));  // out of descriptors
+                continue;
+            }
             char name[NI_MAXHOST] = "?";
             ::getnameinfo(reinterpret_cast<const sockaddr*>(&from), size, name, sizeof(name), nullptr, 0,
                           NI_NUMERICHOST);
             reap();
+            if (sessions.size() >= kMostConnections) {
+                ::close(s);
+                if (refused) refused({ErrorKind::Refused, std::string(name) + ": too many connections", ""});
+                continue;
+            }
             auto done = std::make_shared<std::atomic<bool>>(false);
             sessions.emplace_back(std::thread([this, s, peer = std::string(name), done] {
                                       serve(s, peer);
@@ -347,6 +376,7 @@ Listener::Listener(std::unique_ptr<Impl> i) : impl_(std::move(i)) {}
 
 Listener::~Listener() {
     impl_->stop = true;
+    ::shutdown(impl_->fd, SHUT_RDWR);  // wakes the acceptor
     impl_->acceptor.join();
     for (auto& s : impl_->sessions) s.first.join();
     ::close(impl_->fd);

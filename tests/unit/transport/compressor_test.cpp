@@ -1,0 +1,74 @@
+// When compression is used, and that it always comes back as it was.
+#include <gtest/gtest.h>
+#include <zstd.h>
+
+#include <random>
+
+#include "transport/frame.hpp"
+
+namespace proa::transport {
+namespace {
+
+using Bytes = std::vector<std::uint8_t>;
+
+Bytes noise(std::size_t n) {
+    std::mt19937 random(1);
+    Bytes b(n);
+    for (auto& x : b) x = static_cast<std::uint8_t>(random());
+    return b;
+}
+Bytes text(std::size_t n) {
+    Bytes b(n);
+    for (std::size_t i = 0; i < n; ++i) b[i] = static_cast<std::uint8_t>("compress me, please "[i % 20]);
+    return b;
+}
+
+TEST(Compressor, OffMeansOff) {
+    Compressor c(Compressor::kOff);
+    EXPECT_TRUE(c.compress(text(100'000)).empty());
+}
+
+TEST(Compressor, WhatItReturnsDecompressesToTheInput) {
+    for (const int level : {Compressor::kAuto, 1, 3, 19}) {
+        Compressor c(level);
+        const Bytes in = text(300'000);
+        const auto out = c.compress(in);
+        ASSERT_FALSE(out.empty()) << level;
+        EXPECT_LT(out.size(), in.size() / 10);
+        Bytes back(in.size());
+        ASSERT_EQ(ZSTD_decompress(back.data(), back.size(), out.data(), out.size()), in.size());
+        EXPECT_EQ(back, in);
+    }
+}
+
+TEST(Compressor, NeverMakesABatchLonger) {
+    for (const int level : {Compressor::kAuto, 1, 19}) {
+        Compressor c(level);
+        for (const std::size_t n : {0u, 1u, 63u, 64u, 4096u, 200'000u}) {
+            const Bytes in = noise(n);
+            const auto out = c.compress(in);
+            EXPECT_TRUE(out.empty() || out.size() < n) << level << " " << n;
+        }
+    }
+}
+
+TEST(Compressor, AutoRestsAfterABatchThatDoesNotShrinkAndThenTriesAgain) {
+    Compressor c(Compressor::kAuto);
+    EXPECT_TRUE(c.compress(noise(100'000)).empty());
+    for (int i = 0; i < 15; ++i) EXPECT_TRUE(c.compress(text(100'000)).empty()) << "rests";
+    EXPECT_FALSE(c.compress(text(100'000)).empty());
+}
+
+TEST(Compressor, AutoRestsOnALinkThatIsFasterThanTheProcessor) {
+    Compressor c(Compressor::kAuto);
+    c.link_speed(1e15);
+    (void)c.compress(text(100'000));  // the sample shows that it doesn't pay
+    EXPECT_TRUE(c.compress(text(100'000)).empty());
+    Compressor slow(Compressor::kAuto);
+    slow.link_speed(1e3);
+    (void)slow.compress(text(100'000));
+    EXPECT_FALSE(slow.compress(text(100'000)).empty());
+}
+
+}  // namespace
+}  // namespace proa::transport
