@@ -3,24 +3,13 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <fstream>
-#include <thread>
+
+#include "migrate/on_guest.hpp"
 
 namespace proa::migrate {
 namespace {
 
-using vmm::Json;
 using vmm::Reply;
-
-std::string hex_of(const void* p, std::size_t n) {
-    std::string s;
-    for (std::size_t i = 0; i < n; ++i) {
-        const auto b = static_cast<const std::uint8_t*>(p)[i];
-        s += "0123456789abcdef"[b >> 4];
-        s += "0123456789abcdef"[b & 15];
-    }
-    return s;
-}
 
 const char* code_of(const Outgoing::Outcome& o) {
     if (o.cancelled) return "cancelled";
@@ -29,43 +18,6 @@ const char* code_of(const Outgoing::Outcome& o) {
 
 }  // namespace
 
-Json to_json(const MigrationStats& s) {
-    Json rounds = Json::array();
-    for (const auto& r : s.rounds)
-        rounds.push_back({{"pages", r.pages},
-                          {"zero", r.zero},
-                          {"wire_bytes", r.wire_bytes},
-                          {"ms", r.seconds * 1e3},
-                          {"dirty_after", r.dirty_after}});
-    return {{"rounds", rounds},       {"wire_bytes", s.wire_bytes},
-            {"total_ms", s.total_ms}, {"downtime_ms", s.downtime_ms},
-            {"throttle", s.throttle}, {"note", s.note}};
-}
-
-transport::ChannelOptions channel_options(const Json& a) {
-    transport::ChannelOptions o;
-    if (!a.value("plaintext", false)) o.tls = transport::Credentials::in(a.value("keys", "/etc/proa/keys"));
-    return o;
-}
-
-transport::Result<Json> ask_peer(const std::string& host, std::uint16_t port,
-                                 const transport::ChannelOptions& o, const Json& request) {
-    auto c = transport::dial(host, port, o);
-    if (!c) return tl::unexpected(c.error());
-    const std::string text = request.dump();
-    if (auto r =
-            send(**c, Record::PeerRequest, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
-        !r)
-        return tl::unexpected(r.error());
-    auto b = expect(**c, Record::PeerAnswer);
-    if (!b) return tl::unexpected(b.error());
-    Json j = Json::parse(b->begin(), b->end(), nullptr, false);
-    if (!j.is_object())
-        return transport::fail(transport::ErrorKind::Protocol,
-                               host + " answered with something that isn't JSON");
-    return j;
-}
-
 GuestService::GuestService(vmm::GuestProcess& guest, std::string sessions)
     : guest_(guest), sessions_(std::move(sessions)) {
     auto& c = guest.commands();
@@ -73,28 +25,27 @@ GuestService::GuestService(vmm::GuestProcess& guest, std::string sessions)
     c.add("migrate-out", [this](const Json& a, const Reply& r) { out(a, r); });
     c.add("migrate-in", [this](const Json& a, const Reply& r) { in(a, r); });
     c.add("migrate-cancel", [this](const Json&, const Reply& r) {
-        if (!outgoing_)
-            return r.fail("not-found", {"no migration of " + guest_.config().name + " is under way", ""});
+        if (!outgoing_) return r.fail("not-found", {"no migration of " + guest_.name() + " is under way", ""});
         outgoing_->cancel();
         r.ok();
     });
-    c.add("migrate-resolve", [this](const Json&, const Reply& r) {
-        if (!outgoing_) return r.fail("not-found", {guest_.config().name + " is not in doubt", ""});
-        if (!outgoing_->resolve())
-            return r.fail("failed", {"the destination still can't be asked", "try again when it is reachable"});
-        const bool here = guest_.state() == vmm::GuestState::Running;
-        r.ok({{"runs_here", here}});
-        if (!here) guest_.io().post([this] { guest_.shut_down(0); });
-        outgoing_.reset();
+    c.add("migrate-resolve", [this](const Json&, const Reply& r) { resolve(r); });
+    // A courtesy of proad, which has promised that the guest won't start: the record would refuse it anyway.
+    c.add("migrate-discard", [this](const Json&, const Reply& r) {
+        if (incoming_) incoming_->discard("the source's host was told that the guest won't start here");
+        r.ok();
     });
-    c.add("migrate-asked", [this](const Json&, const Reply& r) {
-        if (!incoming_) return r.ok({{"outcome", guest_.options().incoming ? "started" : "never"}});
-        r.ok({{"outcome", incoming_->asked() == TargetState::Started ? "started" : "never"}});
-        if (guest_.state() == vmm::GuestState::Incoming) guest_.io().post([this] { guest_.shut_down(1); });
+    guest.when_doubt_ends([this] {
+        if (outgoing_) outgoing_->resume();
+        outgoing_.reset();
     });
 }
 
-GuestService::~GuestService() = default;
+GuestService::~GuestService() {
+    on_guest(guest_, [this] { return *gone_ = true; });
+    outgoing_.reset();
+    incoming_.reset();
+}
 
 void GuestService::describe(const Reply& r) {
     auto p = guest_.machine().policy();
@@ -102,21 +53,20 @@ void GuestService::describe(const Reply& r) {
     Json disks = Json::array(), bridges = Json::array();
     for (const auto& d : guest_.config().disks) disks.push_back({{"path", d.path}, {"read_only", d.read_only}});
     for (const auto& v : guest_.config().vifs) bridges.push_back(v.bridge);
-    r.ok({{"name", guest_.config().name},
+    r.ok({{"name", guest_.name()},
           {"config", guest_.config().text},
           {"memory_mib", guest_.config().memory_mib},
           {"vcpus", guest_.config().vcpus},
-          {"policy", hex_of(&*p, sizeof(*p))},
+          {"policy", to_hex(encode_policy(*p))},
           {"disks", disks},
           {"bridges", bridges},
           {"stream_version", kStreamVersion}});
 }
 
 void GuestService::out(const Json& a, const Reply& r) {
-    if (guest_.state() != vmm::GuestState::Running)
-        return r.fail("refused",
-                      {guest_.config().name + " is " + vmm::name_of(guest_.state()) + ", not running",
-                       "proa unpause it first"});
+    if (guest_.state() != vmm::GuestState::Running || outgoing_)
+        return r.fail("refused", {guest_.name() + " is " + vmm::name_of(guest_.state()) + ", not running",
+                                  guest_.state() == vmm::GuestState::Paused ? "proa unpause it first" : ""});
     OutgoingOptions o;
     o.host = a.at("host");
     o.port = a.at("port");
@@ -130,50 +80,70 @@ void GuestService::out(const Json& a, const Reply& r) {
     o.policy.downtime = Seconds(a.value("downtime_ms", 300.0) / 1e3);
     o.policy.auto_converge = a.value("auto_converge", false);
     o.policy.give_up = a.value("no_converge", "stop") == "giveup";
-    const Json question{{"cmd", "outcome"}, {"session", a.at("token")}};
     o.ask = [host = o.host, port = a.value("peer_port", std::uint16_t{4650}), channel = o.channel,
-             question]() -> std::optional<SourceEvent> {
-        auto j = ask_peer(host, port, channel, question);
-        if (!j || !j->contains("outcome")) return {};
-        return (*j)["outcome"] == "started" ? SourceEvent::AnswerStarted : SourceEvent::AnswerNever;
-    };
-    r.on_disconnect([this] {
-        if (outgoing_) outgoing_->cancel();
+             token = o.token] { return ask_outcome(host, port, channel, token); };
+    r.on_disconnect([this, gone = gone_] {
+        if (!*gone && outgoing_) outgoing_->cancel();
     });
     outgoing_ = std::make_unique<Outgoing>(
         guest_, std::move(o), [r](const Json& j) { r.progress(j); },
-        [this, r](const Outgoing::Outcome& done) {
-            if (done.state == SourceState::Done) {
-                Json j = to_json(done.stats);
-                spdlog::info("{}: moved; downtime {:.0f} ms", guest_.config().name, done.stats.downtime_ms);
-                r.ok(std::move(j));
-                outgoing_.reset();
-                guest_.io().post([this] { guest_.shut_down(0); });
-                return;
-            }
-            spdlog::warn("{}: migration ended: {}", guest_.config().name, done.error.what);
-            r.fail(code_of(done), done.error);
-            if (done.state != SourceState::InDoubt) outgoing_.reset();
+        [this, r, gone = gone_](const Outgoing::Outcome& done) {
+            if (!*gone) ended(done, r);
         });
+}
+
+void GuestService::ended(const Outgoing::Outcome& done, const Reply& r) {
+    if (done.state == SourceState::Done) {
+        spdlog::info("{}: moved; downtime {:.0f} ms", guest_.name(), done.stats.downtime_ms);
+        r.ok(to_json(done.stats));
+        outgoing_.reset();
+        guest_.io().post([g = &guest_] { g->shut_down(0); });
+        return;
+    }
+    spdlog::warn("{}: migration ended: {}", guest_.name(), done.error.what);
+    r.fail(code_of(done), done.error);
+    if (done.state != SourceState::InDoubt) outgoing_.reset();
+}
+
+void GuestService::resolve(const Reply& r) {
+    if (!outgoing_ || guest_.state() != vmm::GuestState::InDoubt)
+        return r.fail("refused", {guest_.name() + " is not in doubt", ""});
+    outgoing_->resolve([this, r, gone = gone_](SourceState s) {
+        if (*gone) return;
+        if (s == SourceState::InDoubt)
+            return r.fail(
+                "failed",
+                {"the destination still can't tell whether the guest runs there",
+                 "try again when it is reachable; if it is dead for certain: proa unpause " + guest_.name()});
+        const bool here = s == SourceState::Resumed;
+        r.ok({{"runs_here", here}});
+        if (!here) guest_.io().post([g = &guest_] { g->shut_down(0); });
+        guest_.io().post([this, gone] {  // not from inside its own callback
+            if (!*gone) outgoing_.reset();
+        });
+    });
 }
 
 void GuestService::in(const Json& a, const Reply& r) {
     if (guest_.state() != vmm::GuestState::Incoming || incoming_)
         return r.fail("refused", {"this guest doesn't wait for a migration", ""});
-    Token token;
-    if (!from_hex(a.at("token"), token)) return r.fail("invalid", {"malformed token", ""});
-    const std::string mark = sessions_ + "/" + a.at("token").get<std::string>();
-    auto i = Incoming::listen(guest_, token, channel_options(a), [this](const Incoming::Outcome& o) {
-        if (o.state == TargetState::Started) {
-            spdlog::info("{}: arrived and runs", guest_.config().name);
+    IncomingOptions o;
+    if (!from_hex(a.at("token"), o.token)) return r.fail("invalid", {"malformed token", ""});
+    o.sessions = sessions_;
+    o.channel = channel_options(a);
+    o.address = a.value("listen", "");
+    auto i = Incoming::listen(guest_, std::move(o), [this, gone = gone_](const Incoming::Outcome& done) {
+        if (*gone) return;
+        if (done.state == TargetState::Started) {
+            spdlog::info("{}: arrived and runs", guest_.name());
+            incoming_.reset();
             return;
         }
-        spdlog::warn("{}: incoming migration ended: {}", guest_.config().name, o.error.what);
+        spdlog::warn("{}: incoming migration ended: {}", guest_.name(), done.error.what);
         guest_.shut_down(1);
     });
     if (!i) return r.fail("failed", i.error());
     incoming_ = std::move(*i);
-    incoming_->before_start([mark] { std::ofstream(mark) << "started\n"; });
     r.ok({{"port", incoming_->port()}});
 }
 

@@ -1,35 +1,33 @@
 // proa-vm's migration commands: migrate-describe, migrate-out, migrate-cancel, migrate-resolve (source); migrate-in,
-// migrate-asked (destination).
+// migrate-discard (destination).
 #pragma once
 #include <memory>
 #include <string>
 
 #include "migrate/incoming.hpp"
 #include "migrate/outgoing.hpp"
+#include "migrate/peer_call.hpp"
+#include "vmm/process/guest_process.hpp"
 
 namespace proa::migrate {
 
 class GuestService {
   public:
-    // `sessions`: directory in which a started incoming session leaves its mark.
+    // `sessions`: directory of session records (session.hpp).
     GuestService(vmm::GuestProcess& guest, std::string sessions);
-    ~GuestService();
+    ~GuestService();  // not on the guest's thread, which must go on running
 
   private:
     void describe(const vmm::Reply& r);
-    void out(const vmm::Json& args, const vmm::Reply& r);
-    void in(const vmm::Json& args, const vmm::Reply& r);
+    void out(const Json& args, const vmm::Reply& r);
+    void in(const Json& args, const vmm::Reply& r);
+    void resolve(const vmm::Reply& r);
+    void ended(const Outgoing::Outcome& o, const vmm::Reply& r);
     vmm::GuestProcess& guest_;
     std::string sessions_;
+    std::shared_ptr<bool> gone_ = std::make_shared<bool>(false);  // on the guest's thread: callbacks are void
     std::unique_ptr<Outgoing> outgoing_;
     std::unique_ptr<Incoming> incoming_;
 };
-
-vmm::Json to_json(const MigrationStats& s);
-transport::ChannelOptions channel_options(const vmm::Json& args);  // "keys" (directory) or "plaintext": true
-
-// One question to the daemon on `host`; its answer's JSON.
-transport::Result<vmm::Json> ask_peer(const std::string& host, std::uint16_t port,
-                                      const transport::ChannelOptions& o, const vmm::Json& request);
 
 }  // namespace proa::migrate

@@ -3,7 +3,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "migrate/on_guest.hpp"
 #include "migrate/page_batch.hpp"
@@ -19,31 +18,40 @@ tl::unexpected<transport::Error> refuse(const std::string& why) {
 transport::Error remote(const vmm::Error& e) {
     return {transport::ErrorKind::Refused, e.what, e.remedy};
 }
-
-template <class T>
-bool take(const std::vector<std::uint8_t>& b, T& t) {
-    if (b.size() != sizeof(T)) return false;
-    std::memcpy(&t, b.data(), sizeof(T));
-    return true;
+tl::unexpected<transport::Error> ended() {
+    return transport::fail(transport::ErrorKind::Closed, "the migration has ended");
 }
 
 }  // namespace
 
-vmm::Result<std::unique_ptr<Incoming>> Incoming::listen(vmm::GuestProcess& guest, const Token& token,
-                                                        const transport::ChannelOptions& options, Done done) {
-    std::unique_ptr<Incoming> in(new Incoming(guest, token, std::move(done)));
+Incoming::Incoming(vmm::Guest& guest, IncomingOptions options, Done done)
+    : guest_(guest),
+      options_(std::move(options)),
+      session_(options_.sessions, options_.token),
+      done_(std::move(done)),
+      first_contact_(guest.io(), options_.first_contact) {}
+
+vmm::Result<std::unique_ptr<Incoming>> Incoming::listen(vmm::Guest& guest, IncomingOptions options, Done done) {
+    std::unique_ptr<Incoming> in(new Incoming(guest, std::move(options), std::move(done)));
     auto l = transport::Listener::listen(
-        "", 0, options, [i = in.get()](std::unique_ptr<transport::Channel> c) { i->serve(std::move(c)); },
+        in->options_.address, 0, in->options_.channel,
+        [i = in.get()](std::unique_ptr<transport::Channel> c) { i->serve(std::move(c)); },
         [](const transport::Error& e) { spdlog::warn("migration channel refused: {}", e.what); });
     if (!l) return vmm::fail(l.error().what, l.error().remedy);
     in->listener_ = std::move(*l);
+    in->first_contact_.async_wait([i = in.get(), alive = std::weak_ptr(in->alive_)](const auto& e) {
+        if (!e && !alive.expired() && !i->contacted())
+            i->failed({transport::ErrorKind::Timeout, "the source did not come", ""});
+    });
     return in;
 }
 
 Incoming::~Incoming() {
+    first_contact_.cancel();
     {
         std::lock_guard lock(mutex_);
         for (transport::Channel* c : live_) c->cancel();
+        if (state_ == TargetState::Receiving || state_ == TargetState::Loaded) state_ = TargetState::NeverStart;
         changed_.notify_all();
     }
     listener_.reset();
@@ -57,42 +65,60 @@ TargetAction Incoming::event(TargetEvent e) {
     return s.action;
 }
 
-TargetState Incoming::asked() {
-    event(TargetEvent::Asked);
-    return state_;
+bool Incoming::contacted() {
+    std::lock_guard lock(mutex_);
+    return (joined_ & 1) != 0;
+}
+
+bool Incoming::receiving() {
+    std::lock_guard lock(mutex_);
+    return state_ == TargetState::Receiving;
+}
+
+transport::Result<void> Incoming::tell(Record r, View payload) {
+    std::lock_guard lock(sending_);
+    if (control_ == nullptr) return ended();
+    return send(*control_, r, payload);
+}
+
+void Incoming::report(TargetState s, const vmm::Error& e) {
+    {
+        std::lock_guard lock(mutex_);
+        if (std::exchange(reported_, true)) return;
+    }
+    boost::asio::post(guest_.io(), [done = done_, s, e] { done({s, e}); });
 }
 
 void Incoming::failed(const transport::Error& e) {
-    const TargetAction a = event(TargetEvent::Failed);
-    std::unique_lock lock(mutex_);
-    if (a != TargetAction::Discard || std::exchange(reported_, true)) return;
-    if (control_ != nullptr)
-        (void)send(
-            *control_, Record::Abort,
-            {reinterpret_cast<const std::uint8_t*>(e.what.data()), std::min<std::size_t>(e.what.size(), 1024)});
-    for (transport::Channel* c : live_) c->cancel();
-    boost::asio::post(guest_.io(), [done = done_, e] { done({TargetState::NeverStart, {e.what, e.remedy}}); });
+    if (event(TargetEvent::Failed) != TargetAction::Discard) return;
+    (void)tell(Record::Abort, encode_abort({e.what, e.remedy}));
+    {
+        std::lock_guard lock(mutex_);
+        for (transport::Channel* c : live_) c->cancel();
+    }
+    report(TargetState::NeverStart, {e.what, e.remedy});
+}
+
+void Incoming::discard(const std::string& why) {
+    failed({transport::ErrorKind::Cancelled, why, ""});
 }
 
 transport::Result<HelloRecord> Incoming::greet(transport::Channel& c) {
     auto b = expect(c, Record::Hello);
     if (!b) return tl::unexpected(b.error());
-    HelloRecord h;
-    if (!take(*b, h)) return refuse("malformed hello");
-    if (h.version != kStreamVersion)
-        return refuse("stream version " + std::to_string(h.version) + ", this host speaks " +
-                      std::to_string(kStreamVersion));
-    if (!same_token(h.token, token_)) return refuse("wrong token");
-    if (h.channels == 0 || h.channels > kMaxChannels || h.channel > h.channels)
-        return refuse("channel number out of range");
-    {
-        std::lock_guard lock(mutex_);
-        if ((channels_ != 0 && channels_ != h.channels) || (joined_ >> h.channel & 1) != 0)
-            return refuse("channel opened twice");
-        channels_ = h.channels;
-        joined_ |= 1u << h.channel;
+    auto h = decode_hello(*b);
+    if (!h) {
+        (void)send(c, Record::Abort, encode_abort({h.error().what, h.error().remedy}));
+        return h;
     }
-    if (auto r = send(c, Record::Welcome); !r) return tl::unexpected(r.error());
+    if (!same_token(h->token, options_.token)) return refuse("wrong token");
+    std::lock_guard lock(mutex_);
+    if (state_ != TargetState::Receiving) return ended();
+    if ((channels_ != 0 && channels_ != h->channels) || (joined_ >> h->channel & 1) != 0)
+        return refuse("channel opened twice");
+    channels_ = h->channels;
+    joined_ |= 1u << h->channel;
+    live_.push_back(&c);
     return h;
 }
 
@@ -102,47 +128,56 @@ void Incoming::serve(std::unique_ptr<transport::Channel> c) {
         spdlog::warn("{}: {}", c->peer(), h.error().what);
         return;
     }
-    {
-        std::lock_guard lock(mutex_);
-        live_.push_back(c.get());
-        if (h->channel == 0) control_ = c.get();
+    const bool control = h->channel == 0;
+    if (control) {
+        std::lock_guard lock(sending_);
+        control_ = c.get();
     }
-    if (h->channel == 0)
-        serve_control(*c);
-    else
-        serve_data(*c);
+    auto r = send(*c, Record::Welcome);
+    if (r) r = control ? receive_state(*c) : receive_pages(*c);
+    if (!r) failed(r.error());
+    {
+        std::lock_guard lock(sending_);
+        if (control_ == c.get()) control_ = nullptr;
+    }
     std::lock_guard lock(mutex_);
     live_.erase(std::find(live_.begin(), live_.end(), c.get()));
-    if (control_ == c.get()) control_ = nullptr;
 }
 
-void Incoming::serve_data(transport::Channel& c) {
+// A data channel may be quiet for long: its part of a round may be small, or the others' rate limited.
+transport::Result<void> Incoming::receive_pages(transport::Channel& c) {
     const auto ram = guest_.memory().bytes();
-    for (;;) {
-        auto f = c.receive();
-        {
-            std::lock_guard lock(mutex_);
-            if (state_ != TargetState::Receiving) return;
+    for (std::uint32_t round = 0;;) {
+        auto f = receive(c, transport::Patience::Idle);
+        if (!receiving()) return {};
+        if (!f) return tl::unexpected(f.error());
+        if (is(*f, Record::Pages)) {
+            if (auto r = apply_batch(f->payload, ram); !r) return tl::unexpected(r.error());
+            continue;
         }
-        if (!f) return failed(f.error());
-        if (f->type == static_cast<std::uint16_t>(Record::Pages)) {
-            if (auto r = apply_batch(f->payload, ram); !r) return failed(r.error());
-        } else if (std::uint32_t round = 0;
-                   f->type == static_cast<std::uint16_t>(Record::RoundEnd) && take(f->payload, round)) {
-            if (round >= kMaxRounds) return failed(refuse("too many rounds").value());
-            round_ended(round);
-        } else {
-            return failed(unexpected_record(*f));
-        }
+        if (!is(*f, Record::RoundEnd)) return tl::unexpected(unexpected_record(*f));
+        const auto mark = decode_round(f->payload);
+        if (!mark) return tl::unexpected(mark.error());
+        if (*mark != round || round == kMaxRounds) return refuse("a round out of order");
+        if (auto r = round_ended(round++); !r) return r;
     }
 }
 
-void Incoming::round_ended(std::uint32_t round) {
+transport::Result<void> Incoming::round_ended(std::uint32_t round) {
+    {
+        std::lock_guard lock(mutex_);
+        if (ended_.size() <= round) ended_.resize(round + 1);
+        if (ended_[round] + 1 < channels_) {
+            ++ended_[round];
+            return {};
+        }
+    }
+    // Acknowledged before it counts: Ready, which waits for it, must come after it.
+    auto r = tell(Record::RoundAck, encode_round(round));
     std::lock_guard lock(mutex_);
-    if (ended_.size() <= round) ended_.resize(round + 1);
-    if (++ended_[round] == channels_ && control_ != nullptr)
-        (void)send_value(*control_, Record::RoundAck, round);
+    ++ended_[round];
     changed_.notify_all();
+    return r;
 }
 
 transport::Result<void> Incoming::wait_round(std::uint32_t round) {
@@ -150,69 +185,93 @@ transport::Result<void> Incoming::wait_round(std::uint32_t round) {
     const bool ok = changed_.wait_for(lock, std::chrono::seconds(30), [&] {
         return state_ != TargetState::Receiving || (ended_.size() > round && ended_[round] == channels_);
     });
-    if (!ok || state_ != TargetState::Receiving)
-        return transport::fail(transport::ErrorKind::Timeout, "the last pages did not arrive");
+    if (state_ != TargetState::Receiving) return ended();
+    if (!ok) return transport::fail(transport::ErrorKind::Timeout, "the last pages did not arrive");
     return {};
 }
 
-transport::Result<void> Incoming::load_and_commit(transport::Channel& c) {
-    // Idle until the source stops its guest: the control channel is quiet during pre-copy, however long that takes.
-    transport::Result<transport::Frame> f = transport::fail(transport::ErrorKind::Timeout, "");
-    while (!f && f.error().kind == transport::ErrorKind::Timeout) {
-        f = c.receive();
-        std::lock_guard lock(mutex_);
-        if (state_ != TargetState::Receiving)
-            return transport::fail(transport::ErrorKind::Closed, "the migration ended");
-    }
+transport::Result<void> Incoming::receive_state(transport::Channel& c) {
+    // The control channel is quiet during pre-copy, however long that takes.
+    auto f = expect(c, Record::Machine, transport::Patience::Idle);
     if (!f) return tl::unexpected(f.error());
-    if (f->type != static_cast<std::uint16_t>(Record::Machine)) return tl::unexpected(unexpected_record(*f));
-    auto machine = decode_machine(f->payload);
+    auto machine = decode_machine(*f);
     if (!machine) return tl::unexpected(machine.error());
     std::vector<DeviceState> devices;
+    transport::Frame next;
     for (;;) {
-        f = c.receive();
-        if (!f) return tl::unexpected(f.error());
-        if (f->type != static_cast<std::uint16_t>(Record::Device)) break;
-        auto d = decode_device(f->payload);
+        auto n = receive(c);
+        if (!n) return tl::unexpected(n.error());
+        next = std::move(*n);
+        if (!is(next, Record::Device)) break;
+        auto d = decode_device(next.payload);
         if (!d) return tl::unexpected(d.error());
         if (devices.size() == kMaxDevices) return refuse("too many devices");
         devices.push_back(std::move(*d));
     }
-    std::uint32_t last[2];
-    if (f->type != static_cast<std::uint16_t>(Record::StateComplete) || !take(f->payload, last))
-        return tl::unexpected(unexpected_record(*f));
-    if (last[1] != devices.size() || devices.size() != guest_.devices().size())
-        return refuse("devices don't match this guest's");
-    if (auto r = wait_round(last[0]); !r) return r;
+    if (!is(next, Record::StateComplete)) return tl::unexpected(unexpected_record(next));
+    const auto end = decode_complete(next.payload);
+    if (!end) return tl::unexpected(end.error());
+    if (end->devices != devices.size()) return refuse("a device's state is missing");
+    if (end->final_round >= kMaxRounds) return refuse("too many rounds");
+    if (auto r = wait_round(end->final_round); !r) return r;
+    if (auto r = load(*machine, devices); !r) return r;
+    if (event(TargetEvent::StateLoaded) != TargetAction::SendReady) return ended();
+    if (auto r = tell(Record::Ready); !r) return r;
+    if (auto r = expect(c, Record::Commit); !r) return tl::unexpected(r.error());
+    return commit();
+}
 
+// Everything a start could fail on is tried here, while the source can still go on.
+transport::Result<void> Incoming::load(const vmm::MachineState& machine,
+                                       const std::vector<DeviceState>& devices) {
     auto loaded = on_guest(guest_, [&]() -> vmm::Result<void> {
+        std::vector<const vmm::Device*> seen;
         for (const auto& d : devices) {
             const auto i = std::find_if(guest_.devices().begin(), guest_.devices().end(),
                                         [&](const vmm::Device* x) { return x->name() == d.name; });
-            if (i == guest_.devices().end()) return vmm::fail("no device " + d.name + " here");
+            if (i == guest_.devices().end() || std::find(seen.begin(), seen.end(), *i) != seen.end())
+                return vmm::fail("no device " + d.name + " here");
+            seen.push_back(*i);
             (*i)->quiesce();
             if (auto r = (*i)->load(d.state); !r) return r;
         }
-        return guest_.machine().load(*machine);
+        if (seen.size() != guest_.devices().size()) return vmm::fail("devices don't match this guest's");
+        return guest_.machine().load(machine);
     });
     if (!loaded) return tl::unexpected(remote(loaded.error()));
-    if (event(TargetEvent::StateLoaded) != TargetAction::SendReady)
-        return transport::fail(transport::ErrorKind::Closed, "the migration ended");
-    if (auto r = send(c, Record::Ready); !r) return r;
-    if (auto r = expect(c, Record::Commit); !r) return tl::unexpected(r.error());
-    if (event(TargetEvent::CommitCame) != TargetAction::StartAndTell)
-        return transport::fail(transport::ErrorKind::Closed, "the migration ended");
-    if (before_start_) before_start_();
-    auto started = on_guest(guest_, [this] { return guest_.start_incoming(); });
-    if (!started)
-        spdlog::critical("{}: committed, but cannot run: {}", guest_.config().name, started.error().what);
-    (void)send(c, Record::Started);  // if it is lost the source asks
-    boost::asio::post(guest_.io(), [done = done_] { done({TargetState::Started, {}}); });
     return {};
 }
 
-void Incoming::serve_control(transport::Channel& c) {
-    if (auto r = load_and_commit(c); !r) failed(r.error());
+// From here on the link does not matter: the record decides, and answers for this process if it dies.
+transport::Result<void> Incoming::commit() {
+    if (event(TargetEvent::CommitCame) != TargetAction::Claim) return ended();
+    const auto claimed = session_.apply(SessionEvent::Claimed);
+    if (!claimed || *claimed != SessionAnswer::Granted) {
+        // A claim that moved the record but could not be made durable is taken back.
+        if (!claimed) (void)session_.apply(SessionEvent::Withdrawn);
+        (void)event(TargetEvent::Denied);
+        const vmm::Error why =
+            claimed ? vmm::Error{"the source's host was told that the guest won't start here", ""}
+                    : claimed.error();
+        (void)tell(Record::Abort, encode_abort({why.what, why.remedy}));
+        report(TargetState::NeverStart, why);
+        return {};
+    }
+    (void)event(TargetEvent::Granted);
+    const auto runs = on_guest(guest_, [this] { return guest_.start_incoming(); });
+    if (!runs) {
+        (void)event(TargetEvent::CannotRun);
+        (void)session_.apply(SessionEvent::Withdrawn);
+        (void)tell(Record::Abort, encode_abort({runs.error().what, runs.error().remedy}));
+        report(TargetState::NeverStart, runs.error());
+        return {};
+    }
+    (void)event(TargetEvent::Runs);
+    (void)tell(Record::Started);  // if it is lost the source asks
+    if (auto r = session_.apply(SessionEvent::Ran); !r)
+        spdlog::error("{}: runs, but its session record can't say so: {}", guest_.name(), r.error().what);
+    report(TargetState::Started, {});
+    return {};
 }
 
 }  // namespace proa::migrate

@@ -4,12 +4,12 @@
 
 #include <boost/asio/post.hpp>
 
-#include "vmm/process/guest_process.hpp"
+#include "vmm/guest.hpp"
 
 namespace proa::migrate {
 
 template <class F>
-auto on_guest(vmm::GuestProcess& g, F&& f) {
+auto on_guest(vmm::Guest& g, F&& f) {
     std::packaged_task<decltype(f())()> task(std::forward<F>(f));
     auto result = task.get_future();
     boost::asio::post(g.io(), [&task] { task(); });

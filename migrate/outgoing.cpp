@@ -4,83 +4,47 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
+#include <condition_variable>
 
 #include "migrate/on_guest.hpp"
-#include "migrate/page_batch.hpp"
-#include "transport/rate.hpp"
 
 namespace proa::migrate {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr std::uint64_t kWordsPerChunk =
-    8;  // 512 pages, 2 MiB: one channel's share, so one page has one channel
+
+// A last round shorter than this is sent by one thread: starting others would cost more than it saves.
+constexpr std::uint64_t kAlone = 512;
 constexpr std::uint64_t kSettle = 1u << 20;
 
 double seconds_since(Clock::time_point t) {
     return std::chrono::duration<double>(Clock::now() - t).count();
 }
 
-vmm::Error local(const transport::Error& e) {
-    return {e.what, e.remedy};
-}
-template <class T>
-vmm::Result<T> lift(transport::Result<T> r) {
-    if (r) return std::move(*r);
-    return tl::unexpected(local(r.error()));
-}
-vmm::Result<void> lift(const transport::Result<void>& r) {
-    if (r) return {};
-    return tl::unexpected(local(r.error()));
-}
-
 }  // namespace
 
-// A data channel and what it needs to fill it.
-struct Outgoing::Worker {
-    Worker(std::unique_ptr<transport::Channel> c, int level, std::uint64_t rate)
-        : channel(std::move(c)), compressor(level), limiter(rate) {}
+nlohmann::json to_json(const MigrationStats& s) {
+    auto rounds = nlohmann::json::array();
+    for (const auto& r : s.rounds)
+        rounds.push_back({{"pages", r.pages},
+                          {"zero", r.zero},
+                          {"wire_bytes", r.wire_bytes},
+                          {"ms", r.seconds * 1e3},
+                          {"dirty_after", r.dirty_after}});
+    return {{"rounds", rounds},       {"wire_bytes", s.wire_bytes},
+            {"total_ms", s.total_ms}, {"downtime_ms", s.downtime_ms},
+            {"throttle", s.throttle}, {"note", s.note}};
+}
 
-    transport::Result<void> flush() {
-        if (batch.empty()) return {};
-        const auto raw = batch.bytes();
-        const auto squeezed = compressor.compress(raw);
-        const auto type = static_cast<std::uint16_t>(Record::Pages);
-        const auto start = Clock::now();
-        const std::uint64_t before = channel->bytes_sent();
-        auto r = squeezed.empty()
-                     ? channel->send(type, raw)
-                     : channel->send_compressed(type, squeezed, static_cast<std::uint32_t>(raw.size()));
-        link.sample(channel->bytes_sent() - before, Clock::now() - start);
-        compressor.link_speed(link.bytes_per_second());
-        batch.clear();
-        std::this_thread::sleep_for(limiter.take(channel->bytes_sent() - before, Clock::now()));
-        return r;
-    }
-    transport::Result<void> send(vmm::GuestMemory& memory, const std::vector<std::uint64_t>& words,
-                                 unsigned index, unsigned of, std::uint32_t round) {
-        for (std::uint64_t w = 0; w < words.size(); ++w) {
-            if (words[w] == 0 || w / kWordsPerChunk % of != index) continue;
-            for (std::uint64_t bits = words[w]; bits != 0; bits &= bits - 1) {
-                const std::uint64_t page = w * 64 + static_cast<std::uint64_t>(std::countr_zero(bits));
-                batch.add(page, memory.page(page));
-                if (!batch.full()) continue;
-                if (auto r = flush(); !r) return r;
-            }
-        }
-        if (auto r = flush(); !r) return r;
-        return send_value(*channel, Record::RoundEnd, round);
-    }
+// What a closed connection means depends on who closed it.
+template <class T>
+vmm::Result<T> Outgoing::from_peer(transport::Result<T> r) const {
+    if (r) return std::move(r).map_error([](const transport::Error&) { return vmm::Error{}; });
+    if (auto c = check(); !c) return tl::unexpected(c.error());
+    return vmm::fail(r.error().what, r.error().remedy);
+}
 
-    std::unique_ptr<transport::Channel> channel;
-    transport::Compressor compressor;
-    transport::RateLimiter limiter;
-    transport::BandwidthEstimator link;
-    BatchEncoder batch;
-};
-
-Outgoing::Outgoing(vmm::GuestProcess& guest, OutgoingOptions options, Progress progress, Done done)
+Outgoing::Outgoing(vmm::Guest& guest, OutgoingOptions options, Progress progress, Done done)
     : guest_(guest),
       options_(std::move(options)),
       progress_(std::move(progress)),
@@ -95,12 +59,11 @@ Outgoing::~Outgoing() {
 }
 
 void Outgoing::cancel() {
-    cancelled_ = true;
     std::lock_guard lock(mutex_);
-    // Once committed, closing the channels would only cost us the answer.
-    if (state_ == SourceState::Committed || state_ == SourceState::InDoubt) return;
+    if (state_ != SourceState::Copying && state_ != SourceState::Stopped) return;
+    cancelled_ = true;
     if (control_) control_->cancel();
-    for (auto& w : workers_) w->channel->cancel();
+    for (auto& s : senders_) s->cancel();
 }
 
 vmm::Result<void> Outgoing::check() const {
@@ -108,167 +71,196 @@ vmm::Result<void> Outgoing::check() const {
     return {};
 }
 
+SourceState Outgoing::state() const {
+    std::lock_guard lock(mutex_);
+    return state_;
+}
+
 void Outgoing::run() {
     started_ = Clock::now();
     last_report_ = started_ - std::chrono::seconds(1);
-    vmm::Result<void> r = connect();
+    auto r = connect();
     if (r) r = copy();
     if (r) r = stop_and_send();
     if (r) r = commit();
     if (!r) {
         error_ = r.error();
-        event(SourceEvent::Failed);
+        (void)event(SourceEvent::Failed);
+        // The guest goes on first. Once Commit may be on its way nothing may follow it but questions.
+        if (state() == SourceState::Resumed && control_)
+            (void)send(*control_, Record::Abort, encode_abort({error_.what, error_.remedy}));
+    }
+    {
+        std::lock_guard lock(mutex_);
+        if (control_) control_->cancel();
+        for (auto& s : senders_) s->cancel();
     }
     stats_.total_ms = static_cast<std::uint64_t>(seconds_since(started_) * 1e3);
     stats_.throttle = precopy_.throttle();
     stats_.note = precopy_.reason();
-    const Outcome outcome{state_, error_, cancelled_, stats_};
+    const Outcome outcome{state(), error_, cancelled_, stats_};
     boost::asio::post(guest_.io(), [done = done_, outcome] { done(outcome); });
 }
 
-void Outgoing::event(SourceEvent e) {
+SourceAction Outgoing::event(SourceEvent e) {
     SourceStep s;
     {
         std::lock_guard lock(mutex_);
+        // cancel() and the commit point exclude each other here.
+        if (e == SourceEvent::ReadyCame && cancelled_) e = SourceEvent::Failed;
         s = step(state_, e);
         state_ = s.next;
     }
-    act(s.action);
-}
-
-void Outgoing::act(SourceAction a) {
-    switch (a) {
-        case SourceAction::ResumeGuest: {
-            auto r = on_guest(guest_, [this]() -> vmm::Result<void> {
-                (void)guest_.machine().set_throttle(0);
-                auto result =
-                    guest_.state() == vmm::GuestState::Switching ? guest_.thaw() : vmm::Result<void>{};
-                (void)guest_.machine().dirty_log(abi::DirtyLogMode::Off);
-                guest_.set_state(vmm::GuestState::Running);
-                return result;
-            });
-            if (!r) spdlog::error("cannot resume the guest: {}", r.error().what);
-            return;
-        }
-        case SourceAction::Ask: {
-            std::optional<SourceEvent> answer;
-            for (unsigned tries = 0; tries < 5 && !answer; ++tries) {
-                answer = options_.ask ? options_.ask() : std::nullopt;
-                if (!answer) std::this_thread::sleep_for(std::chrono::milliseconds(500));
-            }
-            if (answer) return event(*answer);
-            error_ = {
-                "the link was lost at the moment of commit and the destination can't be asked whether the "
-                "guest "
-                "runs there: it stays paused here",
-                "when " + options_.host + " is reachable: proa migrate --resolve " + guest_.config().name +
-                    "; if that host is dead for certain: proa unpause " + guest_.config().name};
-            on_guest(guest_, [this] {
-                guest_.set_state(vmm::GuestState::Paused);
-                return 0;
-            });
-            return;
-        }
-        default: return;  // the others are carried out where the event arises
-    }
-}
-
-bool Outgoing::resolve() {
-    if (state_ != SourceState::InDoubt) return true;
-    const auto answer = options_.ask ? options_.ask() : std::nullopt;
-    if (!answer) return false;
-    // On the guest's own thread: act() must not wait for it.
-    const SourceStep s = step(state_, *answer);
-    state_ = s.next;
     if (s.action == SourceAction::ResumeGuest) {
-        (void)guest_.thaw();
-        (void)guest_.machine().dirty_log(abi::DirtyLogMode::Off);
+        if (auto r = on_guest(guest_, [this] { return resume_guest(); }); !r)
+            spdlog::error("{}: cannot resume: {}", guest_.name(), r.error().what);
+    } else if (s.action == SourceAction::Ask) {
+        ask();
     }
-    return true;
+    return s.action;
+}
+
+vmm::Result<void> Outgoing::resume_guest() {
+    using vmm::GuestState;
+    (void)guest_.machine().set_throttle(0);
+    const auto was = guest_.state();
+    auto r = was == GuestState::Switching || was == GuestState::InDoubt ? guest_.thaw() : vmm::Result<void>{};
+    (void)guest_.machine().dirty_log(abi::DirtyLogMode::Off);
+    const auto now = guest_.state();  // it may have ended meanwhile
+    if (now == GuestState::Migrating || now == GuestState::Switching || now == GuestState::InDoubt)
+        guest_.set_state(GuestState::Running);
+    return r;
+}
+
+void Outgoing::ask() {
+    std::optional<SourceEvent> answer;
+    for (unsigned tries = 0; tries < options_.ask_tries && !answer; ++tries) {
+        if (tries > 0) std::this_thread::sleep_for(options_.ask_pause);
+        answer = options_.ask ? options_.ask() : std::nullopt;
+    }
+    if (answer) {
+        (void)event(*answer);
+        return;
+    }
+    error_ = {
+        "the link was lost at the moment of commit and the destination can't tell whether the guest runs "
+        "there: "
+        "it stays paused here",
+        "when " + options_.host + " is reachable: proa migrate --resolve " + guest_.name() +
+            "; if that host is dead for certain: proa unpause " + guest_.name()};
+    on_guest(guest_, [this] {
+        guest_.set_state(vmm::GuestState::InDoubt);
+        return 0;
+    });
+}
+
+void Outgoing::resolve(Resolved done) {
+    if (thread_.joinable()) thread_.join();  // it has said Done
+    thread_ = std::thread([this, done = std::move(done), alive = std::weak_ptr(alive_)] {
+        const auto answer = options_.ask ? options_.ask() : std::nullopt;
+        boost::asio::post(guest_.io(), [this, done, alive, answer] {
+            if (alive.expired()) return;
+            SourceStep s{state(), SourceAction::None};
+            if (answer) {
+                std::lock_guard lock(mutex_);
+                s = step(state_, *answer);
+                state_ = s.next;
+            }
+            if (s.action == SourceAction::ResumeGuest)
+                if (auto r = resume_guest(); !r)
+                    spdlog::error("{}: cannot resume: {}", guest_.name(), r.error().what);
+            done(s.next);
+        });
+    });
+}
+
+void Outgoing::resume() {
+    {
+        std::lock_guard lock(mutex_);
+        const SourceStep s = step(state_, SourceEvent::OperatorResumes);
+        if (s.action != SourceAction::ResumeGuest) return;
+        state_ = s.next;
+    }
+    if (auto r = resume_guest(); !r) spdlog::error("{}: cannot resume: {}", guest_.name(), r.error().what);
 }
 
 vmm::Result<void> Outgoing::connect() {
     for (unsigned i = 0; i <= options_.data_channels; ++i) {
         if (auto r = check(); !r) return r;
-        auto c = transport::dial(options_.host, options_.port, options_.channel);
-        if (!c) return tl::unexpected(local(c.error()));
-        HelloRecord h;
-        h.channel = i;
-        h.channels = options_.data_channels;
-        h.token = options_.token;
-        if (auto r = send_value(**c, Record::Hello, h); !r) return lift(r);
-        if (auto r = expect(**c, Record::Welcome); !r) return tl::unexpected(local(r.error()));
+        auto c = from_peer(transport::dial(options_.host, options_.port, options_.channel));
+        if (!c) return tl::unexpected(c.error());
+        const HelloRecord h{kStreamVersion, i, options_.data_channels, options_.token};
+        if (auto r = from_peer(send(**c, Record::Hello, encode_hello(h))); !r) return r;
+        if (auto r = from_peer(expect(**c, Record::Welcome)); !r) return tl::unexpected(r.error());
         std::lock_guard lock(mutex_);
         if (i == 0)
             control_ = std::move(*c);
         else
-            workers_.push_back(std::make_unique<Worker>(std::move(*c), options_.compress,
-                                                        options_.bandwidth / options_.data_channels));
+            senders_.push_back(std::make_unique<PageSender>(std::move(*c), options_.compress,
+                                                            options_.bandwidth / options_.data_channels));
     }
     return {};
 }
 
-// The dirty set: stage-2 log and device models' writes (what was sent and not acknowledged stays in no set: a failed
-// round ends the migration, and the source's memory is the truth).
+// The dirty set: stage-2 log and device models' writes. What was sent and not acknowledged is in no set: a failed round
+// ends the migration, the source's memory is the truth, and another attempt starts with every page.
 vmm::Result<std::uint64_t> Outgoing::collect() {
-    return on_guest(guest_, [this]() -> vmm::Result<std::uint64_t> {
-        auto n = guest_.machine().harvest(dirty_);
-        guest_.memory().take_device_writes(dirty_);
-        return n;
-    });
+    auto n = guest_.machine().harvest(dirty_);
+    guest_.memory().take_device_writes(dirty_);
+    return n;
 }
 
-vmm::Result<RoundStats> Outgoing::send_round(dirtylog::Bitmap& pages, bool final) {
+void Outgoing::send_in_parallel(const std::function<void(unsigned)>& body, std::uint64_t pages) {
+    std::mutex m;
+    std::condition_variable finished;
+    std::size_t left = senders_.size();
+    std::vector<std::thread> threads;
+    for (unsigned i = 0; i < senders_.size(); ++i)
+        threads.emplace_back([&, i] {
+            body(i);
+            std::lock_guard lock(m);
+            --left;
+            finished.notify_one();
+        });
+    for (std::unique_lock lock(m);
+         !finished.wait_for(lock, std::chrono::milliseconds(100), [&] { return left == 0; });)
+        report(round_ == 0 ? "first round" : "copying", pages);
+    for (auto& t : threads) t.join();
+}
+
+vmm::Result<RoundStats> Outgoing::send_round(bool final) {
     const auto start = Clock::now();
-    std::vector<std::uint64_t> words(pages.words());
+    std::vector<std::uint64_t> words(dirty_.words());
     RoundStats s;
-    pages.drain([&](std::uint64_t w, std::uint64_t bits) {
+    dirty_.drain([&](std::uint64_t w, std::uint64_t bits) {
         words[w] = bits;
         s.pages += static_cast<std::uint64_t>(std::popcount(bits));
     });
     std::uint64_t zero_before = 0, bytes_before = 0;
-    for (auto& w : workers_) zero_before += w->batch.counts().zero, bytes_before += w->channel->bytes_sent();
-    std::vector<transport::Result<void>> results(workers_.size());
+    for (auto& w : senders_) zero_before += w->counts().zero, bytes_before += w->bytes_sent();
+    std::vector<transport::Result<void>> results(senders_.size());
     const auto body = [&](unsigned i) {
         results[i] =
-            workers_[i]->send(guest_.memory(), words, i, static_cast<unsigned>(workers_.size()), round_);
+            senders_[i]->send(guest_.memory(), words, i, static_cast<unsigned>(senders_.size()), round_);
         if (!results[i]) control_->cancel();  // or the wait for the acknowledgement would outlive the channel
     };
-    std::vector<std::thread> threads;
-    // A short last round is sent by this thread: starting others would cost more than it saves.
-    const bool alone = final && s.pages < 512;
-    for (unsigned i = 0; i < workers_.size(); ++i) {
-        if (alone)
-            body(i);
-        else
-            threads.emplace_back(body, i);
-    }
-    if (!final) {
-        const std::uint64_t total = s.pages;
-        std::atomic<bool> stop{false};
-        std::thread reporter([&] {
-            while (!stop) {
-                std::this_thread::sleep_for(std::chrono::milliseconds(50));
-                report(round_ == 0 ? "first round" : "copying", total);
-            }
-        });
-        for (auto& t : threads) t.join();
-        stop = true;
-        reporter.join();
+    if (final && s.pages < kAlone) {
+        for (unsigned i = 0; i < senders_.size(); ++i) body(i);
     } else {
-        for (auto& t : threads) t.join();
+        send_in_parallel(body, s.pages);
     }
     for (auto& r : results)
-        if (!r) return tl::unexpected(cancelled_ ? check().error() : local(r.error()));
-    for (auto& w : workers_) s.zero += w->batch.counts().zero, s.wire_bytes += w->channel->bytes_sent();
+        if (auto sent = from_peer(r); !sent) return tl::unexpected(sent.error());
+    for (auto& w : senders_) s.zero += w->counts().zero, s.wire_bytes += w->bytes_sent();
     s.zero -= zero_before;
     s.wire_bytes -= bytes_before;
     if (!final) {
-        auto ack = expect(*control_, Record::RoundAck);
-        if (!ack) return tl::unexpected(cancelled_ ? check().error() : local(ack.error()));
-        std::uint32_t round = ~0u;
-        if (ack->size() == 4) std::memcpy(&round, ack->data(), 4);
-        if (round != round_) return vmm::fail("the peer acknowledged another round");
+        // However slow the link: what it still holds must arrive first, and the guest runs meanwhile.
+        auto ack = from_peer(expect(*control_, Record::RoundAck, transport::Patience::Idle));
+        if (!ack) return tl::unexpected(ack.error());
+        auto round = from_peer(decode_round(*ack));
+        if (!round) return tl::unexpected(round.error());
+        if (*round != round_) return vmm::fail("the peer acknowledged another round");
     }
     ++round_;
     s.seconds = seconds_since(start);
@@ -278,8 +270,7 @@ vmm::Result<RoundStats> Outgoing::send_round(dirtylog::Bitmap& pages, bool final
 
 vmm::Result<void> Outgoing::copy() {
     auto on = on_guest(guest_, [this]() -> vmm::Result<void> {
-        if (guest_.state() != vmm::GuestState::Running)
-            return vmm::fail(guest_.config().name + " is not running");
+        if (guest_.state() != vmm::GuestState::Running) return vmm::fail(guest_.name() + " is not running");
         auto mode = options_.log;
         if (mode == abi::DirtyLogMode::Hardware && !guest_.machine().has_hardware_dirty_log())
             mode = abi::DirtyLogMode::WriteProtect;
@@ -291,9 +282,9 @@ vmm::Result<void> Outgoing::copy() {
     dirty_.fill();
     for (;;) {
         if (auto r = check(); !r) return r;
-        auto s = send_round(dirty_, false);
+        auto s = send_round(false);
         if (!s) return tl::unexpected(s.error());
-        auto n = collect();
+        auto n = on_guest(guest_, [this] { return collect(); });
         if (!n) return tl::unexpected(n.error());
         s->dirty_after = dirty_.count();
         stats_.rounds.push_back(*s);
@@ -313,15 +304,13 @@ vmm::Result<void> Outgoing::copy() {
 
 vmm::Result<void> Outgoing::stop_and_send() {
     if (auto r = check(); !r) return r;
-    event(SourceEvent::StopGuest);
-    std::vector<std::uint8_t> machine;
-    std::vector<std::vector<std::uint8_t>> devices;
+    (void)event(SourceEvent::StopGuest);
+    Bytes machine;
+    std::vector<Bytes> devices;
     auto frozen = on_guest(guest_, [&]() -> vmm::Result<void> {
         stopped_ = Clock::now();
         if (auto r = guest_.freeze(); !r) return r;
-        auto n = guest_.machine().harvest(dirty_);
-        if (!n) return tl::unexpected(n.error());
-        guest_.memory().take_device_writes(dirty_);
+        if (auto n = collect(); !n) return tl::unexpected(n.error());
         auto s = guest_.machine().save();
         if (!s) return tl::unexpected(s.error());
         machine = encode_machine(*s);
@@ -329,29 +318,26 @@ vmm::Result<void> Outgoing::stop_and_send() {
         return {};
     });
     if (!frozen) return frozen;
-    const std::uint32_t last[2] = {round_, static_cast<std::uint32_t>(devices.size())};
-    auto s = send_round(dirty_, true);
+    const CompleteRecord end{round_, static_cast<std::uint32_t>(devices.size())};
+    auto s = send_round(true);
     if (!s) return tl::unexpected(s.error());
     stats_.rounds.push_back(*s);
-    if (auto r = send(*control_, Record::Machine, machine); !r) return lift(r);
-    for (const auto& d : devices)
-        if (auto r = send(*control_, Record::Device, d); !r) return lift(r);
-    if (auto r = send_value(*control_, Record::StateComplete, last); !r) return lift(r);
-    // The last round's acknowledgement, sent on the way to Ready.
-    if (auto ack = expect(*control_, Record::RoundAck); !ack)
-        return tl::unexpected(cancelled_ ? check().error() : local(ack.error()));
-    auto ready = expect(*control_, Record::Ready);
-    if (!ready) return tl::unexpected(cancelled_ ? check().error() : local(ready.error()));
-    return check();
+    auto r = send(*control_, Record::Machine, machine);
+    for (std::size_t i = 0; i < devices.size() && r; ++i) r = send(*control_, Record::Device, devices[i]);
+    if (r) r = send(*control_, Record::StateComplete, encode_complete(end));
+    if (auto sent = from_peer(r); !sent) return sent;
+    // The last round's acknowledgement comes on the way to Ready.
+    if (auto ack = from_peer(expect(*control_, Record::RoundAck)); !ack) return tl::unexpected(ack.error());
+    if (auto ready = from_peer(expect(*control_, Record::Ready)); !ready) return tl::unexpected(ready.error());
+    return {};
 }
 
 vmm::Result<void> Outgoing::commit() {
-    event(SourceEvent::ReadyCame);
-    if (auto r = send(*control_, Record::Commit); !r) return lift(r);
-    auto started = expect(*control_, Record::Started);
-    if (!started) return tl::unexpected(local(started.error()));
+    if (event(SourceEvent::ReadyCame) != SourceAction::SendCommit) return check();
+    if (auto r = from_peer(send(*control_, Record::Commit)); !r) return r;
+    if (auto r = from_peer(expect(*control_, Record::Started)); !r) return tl::unexpected(r.error());
     stats_.downtime_ms = seconds_since(stopped_) * 1e3;
-    event(SourceEvent::StartedCame);
+    (void)event(SourceEvent::StartedCame);
     return {};
 }
 
@@ -360,7 +346,7 @@ void Outgoing::report(const char* phase, std::uint64_t remaining) {
     const double since = seconds_since(last_report_);
     last_report_ = Clock::now();
     std::uint64_t sent = 0;
-    for (auto& w : workers_) sent += w->channel->bytes_sent();
+    for (auto& w : senders_) sent += w->bytes_sent();
     const double elapsed = seconds_since(started_),
                  rate = elapsed > 0 ? static_cast<double>(sent) / elapsed : 0;
     const double all = static_cast<double>(guest_.memory().size());
@@ -370,15 +356,15 @@ void Outgoing::report(const char* phase, std::uint64_t remaining) {
     const double again = rate > 0 ? std::min(0.9, precopy_.dirty_bytes_per_second() / rate) : 0;
     const double eta = rate > 0 ? left / rate / (1 - again) : 0;
     last_percent_ = std::max(last_percent_, std::min(99.0, 100 * elapsed / std::max(0.001, elapsed + eta)));
-    vmm::Json j{{"phase", phase},
-                {"round", round_},
-                {"sent_bytes", sent},
-                {"remaining_bytes", static_cast<std::uint64_t>(left)},
-                {"mb_per_s", rate / 1048576},
-                {"dirty_mb_per_s", precopy_.dirty_bytes_per_second() / 1048576},
-                {"percent", last_percent_},
-                {"throttle", precopy_.throttle()},
-                {"message", precopy_.reason()}};
+    nlohmann::json j{{"phase", phase},
+                     {"round", round_},
+                     {"sent_bytes", sent},
+                     {"remaining_bytes", static_cast<std::uint64_t>(left)},
+                     {"mb_per_s", rate / 1048576},
+                     {"dirty_mb_per_s", precopy_.dirty_bytes_per_second() / 1048576},
+                     {"percent", last_percent_},
+                     {"throttle", precopy_.throttle()},
+                     {"message", precopy_.reason()}};
     // No estimate from the first few buffers: they measure the sockets' memory, not the link.
     if (sent > 2 * kSettle || elapsed > 5)
         j["eta_ms"] = static_cast<std::uint64_t>(eta_.update(Seconds(eta), Seconds(since)).count() * 1e3);

@@ -5,12 +5,15 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
+#include "migrate/page_sender.hpp"
 #include "migrate/precopy.hpp"
 #include "migrate/stream.hpp"
 #include "migrate/switchover.hpp"
-#include "vmm/process/guest_process.hpp"
+#include "vmm/guest.hpp"
 
 namespace proa::migrate {
 
@@ -24,8 +27,10 @@ struct OutgoingOptions {
     std::uint64_t bandwidth = 0;  // bytes per second; 0: no limit
     abi::DirtyLogMode log = abi::DirtyLogMode::Hardware;
     PrecopyPolicy policy;
-    // Asks the destination's host whether session `token` started: Started or Never; nothing if it can't be reached.
+    // Asks the destination's host whether session `token` started: Started or Never; nothing if it can't tell.
     std::function<std::optional<SourceEvent>()> ask;
+    unsigned ask_tries = 5;
+    std::chrono::milliseconds ask_pause{500};
 };
 
 struct RoundStats {
@@ -39,55 +44,65 @@ struct MigrationStats {
     unsigned throttle = 0;
     std::string note;
 };
+nlohmann::json to_json(const MigrationStats& s);
 
 class Outgoing {
   public:
     struct Outcome {
-        SourceState state;
-        vmm::Error error;  // unless Done
+        SourceState state;  // Done, Resumed or InDoubt
+        vmm::Error error;   // unless Done
         bool cancelled = false;
         MigrationStats stats;
     };
-    // Both called on the guest's thread.
-    using Progress = std::function<void(const vmm::Json&)>;
+    // All called on the guest's thread.
+    using Progress = std::function<void(const nlohmann::json&)>;
     using Done = std::function<void(const Outcome&)>;
+    using Resolved = std::function<void(SourceState)>;
 
-    Outgoing(vmm::GuestProcess& guest, OutgoingOptions options, Progress progress, Done done);
-    ~Outgoing();
-    void cancel();   // any thread; too late once committed
-    bool resolve();  // InDoubt: asks again; false if there is still no answer
+    Outgoing(vmm::Guest& guest, OutgoingOptions options, Progress progress, Done done);
+    ~Outgoing();    // not while the thread may wait for the guest's thread and this is it
+    void cancel();  // any thread; without effect once committed
+    // In doubt only, on the guest's thread, after Done. resolve() asks again; resume() takes a human's word for it.
+    void resolve(Resolved done);
+    void resume();
+    SourceState state() const;
 
   private:
-    struct Worker;
     void run();
     vmm::Result<void> connect();
     vmm::Result<void> copy();
-    vmm::Result<RoundStats> send_round(dirtylog::Bitmap& pages, bool final);
+    vmm::Result<RoundStats> send_round(bool final);
+    void send_in_parallel(const std::function<void(unsigned)>& body, std::uint64_t pages);
     vmm::Result<void> stop_and_send();
     vmm::Result<void> commit();
-    void event(SourceEvent e);
-    void act(SourceAction a);
-    void report(const char* phase, std::uint64_t remaining_pages);
+    SourceAction event(
+        SourceEvent e);  // makes the move; resuming and asking are carried out, the rest is the caller's
+    void ask();
+    vmm::Result<void> resume_guest();  // on the guest's thread
     vmm::Result<std::uint64_t> collect();
     vmm::Result<void> check() const;
+    template <class T>
+    vmm::Result<T> from_peer(transport::Result<T> r) const;
+    void report(const char* phase, std::uint64_t remaining_pages);
 
-    vmm::GuestProcess& guest_;
+    vmm::Guest& guest_;
     OutgoingOptions options_;
     Progress progress_;
     Done done_;
-    SourceState state_ = SourceState::Copying;
     Precopy precopy_;
     Eta eta_;
-    std::unique_ptr<transport::Channel> control_;
-    std::vector<std::unique_ptr<Worker>> workers_;
     dirtylog::Bitmap dirty_;
     std::uint32_t round_ = 0;
     double last_percent_ = 0;
     std::chrono::steady_clock::time_point started_, stopped_, last_report_;
     MigrationStats stats_;
     vmm::Error error_;
-    std::mutex mutex_;  // over control_ and workers_ against cancel()
+    mutable std::mutex mutex_;  // the following, against cancel()
+    SourceState state_ = SourceState::Copying;
+    std::unique_ptr<transport::Channel> control_;
+    std::vector<std::unique_ptr<PageSender>> senders_;
     std::atomic<bool> cancelled_{false};
+    std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // for handlers that outlive this
     std::thread thread_;
 };
 

@@ -1,27 +1,27 @@
 #include "migrate/peer_service.hpp"
 
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <future>
 #include <thread>
 
-#include "migrate/guest_service.hpp"
+#include "migrate/peer_call.hpp"
 #include "migrate/preflight.hpp"
-#include "migrate/stream.hpp"
+#include "migrate/session.hpp"
+#include "vmm/config/guest_config.hpp"
 
 namespace proa::migrate {
 namespace {
 
-using vmm::Json;
 using vmm::Reply;
+constexpr std::chrono::hours kKeepSessions{30 * 24};
 
 Json refusal(const vmm::Error& e) {
     return {{"ok", false}, {"what", e.what}, {"remedy", e.remedy}};
 }
 
 Json channel_json(const vmm::DaemonOptions& o) {
-    return {{"keys", o.keys}, {"plaintext", o.plaintext}};
+    return {{"keys", o.keys}, {"plaintext", o.plaintext}, {"listen", o.listen}};
 }
 
 // A peer's answer may hold anything: value() throws on a type it doesn't expect, and here that would end proad.
@@ -37,6 +37,7 @@ std::string said(const Json& answer, const char* key, const char* otherwise) {
 
 vmm::Result<std::unique_ptr<PeerService>> PeerService::start(vmm::Daemon& daemon) {
     std::unique_ptr<PeerService> s(new PeerService(daemon));
+    Session::prune(daemon.sessions_directory(), kKeepSessions);
     daemon.commands().add("migrate", [p = s.get()](const Json& a, const Reply& r) { p->migrate(a, r); });
     const auto& o = daemon.options();
     auto l = transport::Listener::listen(
@@ -81,6 +82,7 @@ void PeerService::answer(const Json& request, std::function<void(Json)> done) {
 
 void PeerService::prepare(const Json& request, std::function<void(Json)> done) {
     const Json& guest = request.at("guest");
+    const std::string name = guest.at("name");
     if (auto r = preflight(daemon_, guest); !r) return done(refusal(r.error()));
     vmm::Daemon::StartRequest s;
     s.config_text = guest.at("config");
@@ -88,7 +90,14 @@ void PeerService::prepare(const Json& request, std::function<void(Json)> done) {
     s.incoming = true;
     s.policy_hex = guest.at("policy");
     s.session = request.at("session");
-    const std::string name = guest.at("name");
+    const auto config = vmm::parse_config(s.config_text, s.file);
+    if (!config || config->name != name) return done(refusal({"the guest's config isn't that of " + name, ""}));
+    Token token;
+    if (!from_hex(s.session, token)) return done(refusal({"malformed session", ""}));
+    // Before anything can start here: from now on this host answers for the session, also after a crash.
+    const auto opened = Session(daemon_.sessions_directory(), token).apply(SessionEvent::Prepared);
+    if (!opened) return done(refusal(opened.error()));
+    if (*opened == SessionAnswer::Denied) return done(refusal({"this session was used before", ""}));
     daemon_.start(s, [this, done, name, session = s.session](vmm::Result<Json> started) {
         if (!started) return done(refusal(started.error()));
         Json a = channel_json(daemon_.options());
@@ -106,16 +115,16 @@ void PeerService::outcome(const Json& request, std::function<void(Json)> done) {
     const std::string session = request.at("session");
     Token token;
     if (!from_hex(session, token)) return done(refusal({"malformed session", ""}));
-    const std::string mark = daemon_.sessions_directory() + "/" + session;
-    const auto from_mark = [mark] {
-        return Json{{"ok", true}, {"outcome", ::access(mark.c_str(), F_OK) == 0 ? "started" : "never"}};
-    };
-    const vmm::GuestEntry* g = daemon_.find_session(session);
-    if (g == nullptr) return done(from_mark());
-    vmm::async_call(daemon_.io(), daemon_.socket_of(g->name), "migrate-asked", Json::object(), {},
-                    [done, from_mark](tl::expected<Json, vmm::CallError> r) {
-                        done(r ? Json{{"ok", true}, {"outcome", (*r)["outcome"]}} : from_mark());
-                    });
+    const auto answer = Session(daemon_.sessions_directory(), token).apply(SessionEvent::Asked);
+    if (!answer) return done(refusal(answer.error()));
+    if (*answer == SessionAnswer::Never)
+        if (const vmm::GuestEntry* g = daemon_.find_session(session))
+            vmm::async_call(daemon_.io(), daemon_.socket_of(g->name), "migrate-discard", Json::object(), {},
+                            [](auto) {});
+    done({{"ok", true},
+          {"outcome", *answer == SessionAnswer::Started ? "started"
+                      : *answer == SessionAnswer::Never ? "never"
+                                                        : "unknown"}});
 }
 
 void PeerService::migrate(const Json& a, const Reply& r) {

@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 
+#include "migrate/peer_call.hpp"
 #include "transport/channel.hpp"
 #include "vmm/daemon/daemon.hpp"
 
@@ -14,11 +15,11 @@ class PeerService {
 
   private:
     explicit PeerService(vmm::Daemon& d) : daemon_(d) {}
-    void migrate(const vmm::Json& args, const vmm::Reply& r);
+    void migrate(const Json& args, const vmm::Reply& r);
     void serve(transport::Channel& c);
-    void answer(const vmm::Json& request, std::function<void(vmm::Json)> done);  // on the daemon's thread
-    void prepare(const vmm::Json& request, std::function<void(vmm::Json)> done);
-    void outcome(const vmm::Json& request, std::function<void(vmm::Json)> done);
+    void answer(const Json& request, std::function<void(Json)> done);  // on the daemon's thread
+    void prepare(const Json& request, std::function<void(Json)> done);
+    void outcome(const Json& request, std::function<void(Json)> done);
 
     vmm::Daemon& daemon_;
     std::unique_ptr<transport::Listener> listener_;

@@ -16,15 +16,11 @@
 namespace proa::migrate {
 
 bool policy_from_hex(const std::string& hex, abi::CpuPolicy& p) {
-    if (hex.size() != 2 * sizeof(p)) return false;
-    auto* to = reinterpret_cast<std::uint8_t*>(&p);
-    for (std::size_t i = 0; i < hex.size(); ++i) {
-        const char c = hex[i];
-        const int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (d < 0) return false;
-        to[i / 2] = static_cast<std::uint8_t>(i % 2 == 0 ? d << 4 : to[i / 2] | d);
-    }
-    return true;
+    Bytes b;
+    if (!from_hex(hex, b)) return false;
+    const auto r = decode_policy(b);
+    if (r) p = *r;
+    return r.has_value();
 }
 
 std::uint64_t disk_size(const std::string& path) {
@@ -48,7 +44,11 @@ vmm::Result<void> preflight(vmm::Daemon& here, const vmm::Json& g) {
     if (here.find(name) != nullptr)
         return vmm::fail("a guest named " + name + " runs there already", "rename or destroy it first");
     abi::CpuPolicy policy;
-    if (!policy_from_hex(g.at("policy"), policy)) return vmm::fail("malformed CPU policy");
+    Bytes bytes;
+    if (!from_hex(g.at("policy").get<std::string>(), bytes)) return vmm::fail("malformed CPU policy");
+    const auto shown = decode_policy(bytes);
+    if (!shown) return vmm::fail("CPU policy: " + shown.error().what, shown.error().remedy);
+    policy = *shown;
     if (auto r = here.host().check(policy); !r) return r;
     std::uint64_t free_pages = 0;
     std::ifstream("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages") >> free_pages;

@@ -19,7 +19,7 @@ using namespace proa;
 int main(int argc, char** argv) {
     std::signal(SIGPIPE, SIG_IGN);  // a peer that hangs up is an error of one write, not our end
     CLI::App app("proa-vm: runs one guest");
-    std::string file, directory = "/run/proa/vm", sessions = "/run/proa/sessions", policy;
+    std::string file, directory = "/run/proa/vm", sessions = "/var/lib/proa/sessions", policy;
     std::vector<std::string> overrides;
     vmm::GuestOptions options;
     app.add_option("config", file, "guest configuration (xl.cfg syntax)")->required();
@@ -28,7 +28,7 @@ int main(int argc, char** argv) {
     app.add_option("--memfd", options.memfd, "inherited descriptor of the guest's memory");
     app.add_option("--run-dir", directory, "where the control socket goes");
     app.add_option("--console-log", options.log_file, "append the guest's console output to this file");
-    app.add_option("--sessions", sessions, "where incoming migrations leave their mark");
+    app.add_option("--sessions", sessions, "records of incoming migrations");
     app.add_option("--policy", policy, "incoming: the CPU the guest was shown, from its source");
     app.add_flag("--incoming", options.incoming, "wait for a migration instead of booting");
     app.add_flag("--paused", options.start_paused, "load the guest but don't run it");

@@ -14,7 +14,8 @@ int main(int argc, char** argv) {
     CLI::App app("proad: the host daemon of proa");
     vmm::DaemonOptions o;
     app.set_config("--config", "", "options in a file, one  key = value  a line");
-    app.add_option("--run-dir", o.run, "sockets, logs, sessions")->capture_default_str();
+    app.add_option("--run-dir", o.run, "sockets, logs")->capture_default_str();
+    app.add_option("--state-dir", o.state, "what must survive a crash of this host")->capture_default_str();
     app.add_option("--keys", o.keys, "TLS credentials: ca.pem, host.pem, host.key")->capture_default_str();
     app.add_option("--listen", o.listen, "address for peers; all if empty");
     app.add_option("--port", o.port, "TCP port for peers")->capture_default_str();

@@ -11,14 +11,18 @@
 #include <boost/asio/steady_timer.hpp>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <regex>
 
 namespace proa::vmm {
 Result<std::unique_ptr<Daemon>> Daemon::create(boost::asio::io_context& io, DaemonOptions options) {
-    for (const char* d : {"", "/vm", "/sessions", "/log"})
-        ::mkdir((options.run + d).c_str(), d[0] == 0 ? 0755 : 0700);
+    for (const char* d : {"", "/vm", "/log"}) ::mkdir((options.run + d).c_str(), d[0] == 0 ? 0755 : 0700);
+    std::error_code made;
+    std::filesystem::create_directories(options.state, made);
+    if (::mkdir((options.state + "/sessions").c_str(), 0700) != 0 && errno != EEXIST)
+        return fail("cannot write " + options.state + ": " + std::strerror(errno), "choose a --state-dir");
     std::unique_ptr<Daemon> d(new Daemon(io, std::move(options)));
     if (auto r = d->lock(); !r) return tl::unexpected(r.error());
     auto host = HostFunction::open();

@@ -16,7 +16,8 @@
 namespace proa::vmm {
 
 struct DaemonOptions {
-    std::string run = "/run/proa", keys = "/etc/proa/keys", listen, vm_program = "proa-vm";
+    std::string run = "/run/proa", state = "/var/lib/proa", keys = "/etc/proa/keys", listen,
+                vm_program = "proa-vm";
     std::uint16_t port = 4650;
     bool plaintext = false;  // peers without TLS: only by an explicit flag
 };
@@ -41,7 +42,8 @@ class Daemon {
     const GuestEntry* find(const std::string& name) const;
     const GuestEntry* find_session(const std::string& session) const;
     std::string socket_of(const std::string& name) const { return file_of(name, "sock"); }
-    std::string sessions_directory() const { return options_.run + "/sessions"; }
+    // Not under /run: what happened to an incoming guest must be known after this host has crashed, too.
+    std::string sessions_directory() const { return options_.state + "/sessions"; }
 
     struct StartRequest {
         std::string config_text, file;

@@ -63,6 +63,10 @@ void GuestProcess::register_commands() {
         answer(r, pause());
     });
     commands_.add("unpause", [this](const Json&, const Reply& r) {
+        if (state_ == GuestState::InDoubt && doubt_ends_) {
+            doubt_ends_();
+            return r.ok();
+        }
         if (state_ != GuestState::Paused)
             return r.fail("refused", {config_.name + " is " + name_of(state_) + ", not paused", ""});
         answer(r, unpause());

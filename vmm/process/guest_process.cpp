@@ -12,8 +12,8 @@
 namespace proa::vmm {
 
 const char* name_of(GuestState s) {
-    static const char* const names[] = {"created",   "running",  "paused",  "migrating",
-                                        "switching", "incoming", "stopped", "crashed"};
+    static const char* const names[] = {"created",  "running",  "paused",  "migrating", "switching",
+                                        "incoming", "in-doubt", "stopped", "crashed"};
     return names[static_cast<unsigned>(s)];
 }
 
@@ -241,6 +241,7 @@ Result<void> GuestProcess::start_incoming() {
 
 void GuestProcess::shut_down(int code) {
     exit_code_ = code;
+    state_ = GuestState::Stopped;
     if (ended_) std::exchange(ended_, {})();
     io_.stop();
 }

@@ -9,10 +9,10 @@
 
 #include "vmm/boot/boot.hpp"
 #include "vmm/config/guest_config.hpp"
-#include "vmm/device.hpp"
 #include "vmm/devices/gpio.hpp"
 #include "vmm/devices/power_button.hpp"
 #include "vmm/devices/uart.hpp"
+#include "vmm/guest.hpp"
 #include "vmm/hv/hv_machine.hpp"
 #include "vmm/json_lines.hpp"
 #include "vmm/process/console_log.hpp"
@@ -24,19 +24,6 @@
 
 namespace proa::vmm {
 
-// Switching: frozen, and a peer may be starting it (no command but destroy touches it then).
-enum class GuestState : std::uint8_t {
-    Created,
-    Running,
-    Paused,
-    Migrating,
-    Switching,
-    Incoming,
-    Stopped,
-    Crashed
-};
-const char* name_of(GuestState s);
-
 struct GuestOptions {
     unsigned slot = 1;
     int memfd = -1;         // from proad; -1: make one
@@ -46,19 +33,21 @@ struct GuestOptions {
     std::string log_file;     // of the guest's console; empty: none
 };
 
-class GuestProcess final : private MachineEvents {
+class GuestProcess final : public Guest, private MachineEvents {
   public:
     static Result<std::unique_ptr<GuestProcess>> create(boost::asio::io_context& io, GuestConfig config,
                                                         GuestOptions options);
     ~GuestProcess() override;
 
-    boost::asio::io_context& io() { return io_; }
+    boost::asio::io_context& io() override { return io_; }
+    const std::string& name() const override { return config_.name; }
     const GuestConfig& config() const { return config_; }
     const GuestOptions& options() const { return options_; }
-    Machine& machine() { return *machine_; }
-    GuestMemory& memory() { return *memory_; }
-    const std::vector<Device*>& devices() const { return devices_; }
-    GuestState state() const { return state_; }
+    Machine& machine() override { return *machine_; }
+    GuestMemory& memory() override { return *memory_; }
+    const std::vector<Device*>& devices() const override { return devices_; }
+    GuestState state() const override { return state_; }
+    void set_state(GuestState s) override { state_ = s; }
     CommandRegistry& commands() { return commands_; }
 
     // Boot the kernel (not incoming). Incoming: run what was loaded.
@@ -70,13 +59,11 @@ class GuestProcess final : private MachineEvents {
     Result<void> press(PowerButton::Intent intent);
     void shut_down(int exit_code);  // ends io.run(); the guest is destroyed with this object
 
-    // --- for migration and replication --------------------------------------------------------------------------
-    // Stops vCPUs, serves what they left behind, quiesces devices: memory, devices and machine agree from here on.
-    Result<void> freeze();
-    // Undoes freeze() at the source: devices and vCPUs go on.
-    Result<void> thaw();
-    Result<void> start_incoming();  // devices resume (and announce), vCPUs run
-    void set_state(GuestState s) { state_ = s; }
+    Result<void> freeze() override;
+    Result<void> thaw() override;
+    Result<void> start_incoming() override;
+    // What `unpause` does to a guest in doubt: a human vouches that it doesn't run at the destination.
+    void when_doubt_ends(std::function<void()> f) { doubt_ends_ = std::move(f); }
     void when_ended(std::function<void()> f) { ended_ = std::move(f); }  // the guest stopped or left
     int exit_code() const { return exit_code_; }
 
@@ -119,7 +106,7 @@ class GuestProcess final : private MachineEvents {
     boost::asio::posix::stream_descriptor events_;
     GuestState state_ = GuestState::Created;
     bool frozen_ = false;  // devices are quiesced
-    std::function<void()> ended_;
+    std::function<void()> ended_, doubt_ends_;
     std::function<void()> ended_while_frozen_;  // what thaw() has to do instead of going on
     std::unique_ptr<ConsoleLog> log_;
     int exit_code_ = 0;

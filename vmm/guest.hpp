@@ -1,0 +1,47 @@
+// What migration and replication see of a running guest: its parts, and the few moves they may make with it. Everything
+// but memory() and io() is for the guest's own thread.
+#pragma once
+#include <boost/asio/io_context.hpp>
+#include <string>
+#include <vector>
+
+#include "vmm/device.hpp"
+#include "vmm/guest_memory.hpp"
+#include "vmm/machine.hpp"
+
+namespace proa::vmm {
+
+// Switching: frozen, and a peer may be starting it (no command but destroy touches it then).
+// InDoubt: stopped at the moment of its migration's commit; whether it runs at the destination isn't known.
+enum class GuestState : std::uint8_t {
+    Created,
+    Running,
+    Paused,
+    Migrating,
+    Switching,
+    Incoming,
+    InDoubt,
+    Stopped,
+    Crashed
+};
+const char* name_of(GuestState s);
+
+class Guest {
+  public:
+    virtual ~Guest() = default;
+    virtual boost::asio::io_context& io() = 0;
+    virtual const std::string& name() const = 0;
+    virtual Machine& machine() = 0;
+    virtual GuestMemory& memory() = 0;
+    virtual const std::vector<Device*>& devices() const = 0;
+    virtual GuestState state() const = 0;
+    virtual void set_state(GuestState s) = 0;
+
+    // Stops vCPUs, serves what they left behind, quiesces devices: memory, devices and machine agree from here on.
+    virtual Result<void> freeze() = 0;
+    // Undoes freeze() at the source: devices and vCPUs go on.
+    virtual Result<void> thaw() = 0;
+    virtual Result<void> start_incoming() = 0;  // vCPUs run, devices resume (and announce)
+};
+
+}  // namespace proa::vmm
