@@ -66,7 +66,7 @@ Bytes encode_hello(const HelloRecord& h) {
 
 transport::Result<HelloRecord> decode_hello(View b) {
     wire::Hello m;  // the version first: another version's hello may hold what this one doesn't know
-    if (!m.ParseFromArray(b.data(), static_cast<int>(b.size()))) return refuse("malformed hello");
+    if (!wire::read(m, b)) return refuse("malformed hello");
     if (m.version() != kStreamVersion)
         return refuse("stream version " + std::to_string(m.version()) + ", this host speaks " +
                       std::to_string(kStreamVersion));
@@ -128,7 +128,7 @@ Bytes encode_abort(const AbortRecord& a) {
 
 AbortRecord decode_abort(View b) {
     wire::Abort m;
-    if (!m.ParseFromArray(b.data(), static_cast<int>(b.size()))) return {"it gave no reason", ""};
+    if (!wire::read(m, b)) return {"it gave no reason", ""};
     return {printable(m.what()), printable(m.remedy())};
 }
 

@@ -37,6 +37,12 @@ std::vector<std::uint8_t> bytes_of(const M& m) {
     return b;
 }
 
+// Without protobuf's own words on stderr when something required is missing.
+template <class M>
+bool read(M& m, std::span<const std::uint8_t> b) {
+    return m.ParsePartialFromArray(b.data(), static_cast<int>(b.size())) && m.IsInitialized();
+}
+
 template <class M>
 transport::Result<M> parse(std::span<const std::uint8_t> b, const char* what) {
     M m;

@@ -1,0 +1,210 @@
+// A guest without a hypervisor: RAM in this process, one "vCPU" that is a thread which writes to it, a dirty log that
+// shares a lock with those writes, a device with state. What the engine is tested with on the build host.
+#pragma once
+#include <atomic>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <condition_variable>
+#include <future>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "vmm/guest.hpp"
+
+namespace proa::test {
+
+class FakeMachine final : public vmm::Machine {
+  public:
+    explicit FakeMachine(vmm::GuestMemory& m, unsigned seed) : memory_(m), log_(m.pages()), random_(seed) {
+        state_.vcpus.resize(2);
+        for (auto& v : state_.vcpus) v.version = abi::kStateVersion;
+        state_.vcpus[0].power = abi::PowerState::On;
+        state_.gic.vcpu_count = 2;
+        state_.gic.spi_count = 64;
+        state_.gic.version = state_.time.version = state_.latches.version = state_.policy.version =
+            abi::kStateVersion;
+        state_.latches.count = abi::kVirtioSlots;
+        cpu_ = std::thread([this] { execute(); });
+    }
+    ~FakeMachine() override {
+        {
+            std::lock_guard lock(mutex_);
+            end_ = true;
+            changed_.notify_all();
+        }
+        cpu_.join();
+    }
+
+    vmm::Result<void> run() override {
+        if (fail_run) return vmm::fail("injected: cannot run");
+        std::lock_guard lock(mutex_);
+        running_ = ever_ran_ = true;
+        changed_.notify_all();
+        return {};
+    }
+    vmm::Result<void> pause() override {
+        std::lock_guard lock(mutex_);  // the vCPU writes under it: when this is taken, it has stopped
+        running_ = false;
+        return {};
+    }
+    vmm::Result<void> reset() override { return {}; }
+    vmm::Result<vmm::MachineState> save() override {
+        std::lock_guard lock(mutex_);
+        if (running_) return vmm::fail("not paused");
+        state_.vcpus[0].pc = writes_;
+        return state_;
+    }
+    vmm::Result<void> load(const vmm::MachineState& s) override {
+        if (fail_load) return vmm::fail("injected: state refused");
+        std::lock_guard lock(mutex_);
+        state_ = s;
+        writes_ = s.vcpus[0].pc;
+        return {};
+    }
+    vmm::Result<abi::CpuPolicy> policy() override { return state_.policy; }
+    vmm::Result<void> define_notify(std::uint64_t, unsigned) override { return {}; }
+    vmm::Result<void> define_latch(unsigned, std::uint64_t, std::uint32_t) override { return {}; }
+    void set_irq(std::uint32_t, bool) override {}
+    void set_latch(unsigned, std::uint32_t) override {}
+    vmm::Result<void> set_affinity(unsigned, std::uint64_t) override { return {}; }
+    vmm::Result<void> set_weight(unsigned) override { return {}; }
+    vmm::Result<void> set_throttle(unsigned percent) override {
+        throttle = percent;
+        most_throttled = std::max(most_throttled.load(), percent);
+        return {};
+    }
+    bool has_hardware_dirty_log() const override { return false; }
+    vmm::Result<void> dirty_log(abi::DirtyLogMode m) override {
+        std::lock_guard lock(mutex_);
+        mode = m;
+        return {};
+    }
+    vmm::Result<std::uint64_t> harvest(dirtylog::Bitmap& into) override {
+        std::lock_guard lock(mutex_);
+        const std::uint64_t n = log_.count();
+        log_.drain_into(into);
+        return n;
+    }
+    vmm::Result<abi::GuestStats> stats() override { return abi::GuestStats{}; }
+    int event_fd() const override { return -1; }
+    void dispatch(vmm::MachineEvents&) override {}
+
+    bool runs() {
+        std::lock_guard lock(mutex_);
+        return running_;
+    }
+    bool ever_ran() {
+        std::lock_guard lock(mutex_);
+        return ever_ran_;
+    }
+    std::uint64_t writes() {
+        std::lock_guard lock(mutex_);
+        return writes_;
+    }
+    vmm::MachineState& state() { return state_; }
+
+    std::atomic<unsigned> pages_per_ms{0}, throttle{0}, most_throttled{0};
+    std::atomic<bool> fail_run{false}, fail_load{false};
+    abi::DirtyLogMode mode = abi::DirtyLogMode::Off;
+
+  private:
+    void execute() {
+        for (std::unique_lock lock(mutex_);;) {
+            changed_.wait(lock, [this] { return end_ || running_; });
+            if (end_) return;
+            for (unsigned i = pages_per_ms * (100 - throttle) / 100; i > 0; --i) {
+                const std::uint64_t page = random_() % memory_.pages();
+                memory_.page(page)[random_() % 4096] = static_cast<std::uint8_t>(random_());
+                if (mode != abi::DirtyLogMode::Off) log_.set(page);
+                ++writes_;
+            }
+            changed_.wait_for(lock, std::chrono::milliseconds(1), [this] { return end_ || !running_; });
+        }
+    }
+    vmm::GuestMemory& memory_;
+    dirtylog::Bitmap log_;
+    std::mt19937_64 random_;
+    vmm::MachineState state_;
+    std::uint64_t writes_ = 0;
+    bool running_ = false, ever_ran_ = false, end_ = false;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::thread cpu_;
+};
+
+class FakeDevice final : public vmm::Device {
+  public:
+    explicit FakeDevice(std::string name) : name_(std::move(name)) {}
+    std::string name() const override { return name_; }
+    std::uint64_t read(std::uint64_t, unsigned) override { return 0; }
+    void write(std::uint64_t, unsigned, std::uint64_t) override {}
+    void reset() override {}
+    void quiesce() override { quiet = true; }
+    void resume() override { quiet = false; }
+    std::vector<std::uint8_t> save() const override { return state; }
+    vmm::Result<void> load(std::span<const std::uint8_t> s) override {
+        state.assign(s.begin(), s.end());
+        return {};
+    }
+    std::vector<std::uint8_t> state;
+    std::atomic<bool> quiet{false};
+
+  private:
+    std::string name_;
+};
+
+class FakeGuest final : public vmm::Guest {
+  public:
+    FakeGuest(std::uint64_t bytes, unsigned seed, vmm::GuestState state)
+        : ram_(bytes), memory_(ram_), machine_(memory_, seed), state_(state) {
+        for (const char* n : {"uart", "virtio0:block"}) {
+            owned_.push_back(std::make_unique<FakeDevice>(n));
+            devices_.push_back(owned_.back().get());
+        }
+        thread_ = std::thread([this] { io_.run(); });
+    }
+    ~FakeGuest() override {
+        work_.reset();
+        io_.stop();
+        thread_.join();
+    }
+    boost::asio::io_context& io() override { return io_; }
+    const std::string& name() const override { return name_; }
+    FakeMachine& machine() override { return machine_; }
+    vmm::GuestMemory& memory() override { return memory_; }
+    const std::vector<vmm::Device*>& devices() const override { return devices_; }
+    FakeDevice& device(std::size_t i) { return *owned_[i]; }
+    vmm::GuestState state() const override { return state_; }
+    void set_state(vmm::GuestState s) override { state_ = s; }
+    vmm::Result<void> freeze() override {
+        if (auto r = machine_.pause(); !r) return r;
+        for (auto* d : devices_) d->quiesce();
+        return {};
+    }
+    vmm::Result<void> thaw() override {
+        for (auto* d : devices_) d->resume();
+        return machine_.run();
+    }
+    vmm::Result<void> start_incoming() override {
+        if (auto r = machine_.run(); !r) return r;
+        for (auto* d : devices_) d->resume();
+        state_ = vmm::GuestState::Running;
+        return {};
+    }
+
+  private:
+    std::string name_ = "fake";
+    std::vector<std::uint8_t> ram_;
+    vmm::GuestMemory memory_;
+    FakeMachine machine_;
+    std::vector<std::unique_ptr<FakeDevice>> owned_;
+    std::vector<vmm::Device*> devices_;
+    std::atomic<vmm::GuestState> state_;
+    boost::asio::io_context io_;
+    boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_ = make_work_guard(io_);
+    std::thread thread_;
+};
+
+}  // namespace proa::test
