@@ -10,6 +10,11 @@ if(PROA_SANITIZE)
                          -fno-omit-frame-pointer)
   target_link_options(proa_options INTERFACE -fsanitize=address,undefined)
 endif()
+if(PROA_FUZZ)  # everything a fuzz target calls tells it where it went
+  target_compile_options(proa_options INTERFACE -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+                         -fno-omit-frame-pointer)
+  target_link_options(proa_options INTERFACE -fsanitize=address,undefined)
+endif()
 find_package(Threads REQUIRED)
 
 # proa_library(name SOURCES a.cpp b.cpp [LINK libs...])
