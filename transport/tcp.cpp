@@ -14,12 +14,14 @@
 #include <atomic>
 #include <boost/asio/ssl/context.hpp>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <list>
 #include <mutex>
 #include <thread>
 
 #include "transport/channel.hpp"
+#include "transport/socket_bio.hpp"
 
 namespace proa::transport {
 namespace {
@@ -50,7 +52,9 @@ Error socket_error(const char* what, const std::string& peer) {
 }
 
 std::string tls_reason() {
+    // No word from OpenSSL: then it was the socket (a dead link: ETIMEDOUT), or plainly the end.
     char text[256] = "the peer ended it";
+    if (errno != 0) std::snprintf(text, sizeof(text), "%s", std::strerror(errno));
     if (const unsigned long e = ERR_get_error(); e != 0) ERR_error_string_n(e, text, sizeof(text));
     ERR_clear_error();
     return text;
@@ -121,7 +125,8 @@ class TlsStream final : public ByteStream {
           context_(std::move(context)),
           peer_(std::move(peer)),
           ssl_(SSL_new(context_->native_handle())) {
-        SSL_set_fd(ssl_, tcp_->fd());
+        BIO* bio = socket_bio(tcp_->fd());
+        SSL_set_bio(ssl_, bio, bio);
     }
     ~TlsStream() override { SSL_free(ssl_); }
 
@@ -131,6 +136,7 @@ class TlsStream final : public ByteStream {
             X509_VERIFY_PARAM* p = SSL_get0_param(ssl_);
             if (X509_VERIFY_PARAM_set1_ip_asc(p, host.c_str()) != 1) SSL_set1_host(ssl_, host.c_str());
         }
+        errno = 0;
         if ((client ? SSL_connect(ssl_) : SSL_accept(ssl_)) == 1) return {};
         const long verify = SSL_get_verify_result(ssl_);
         const std::string why = verify != X509_V_OK ? X509_verify_cert_error_string(verify) : tls_reason();
@@ -156,6 +162,7 @@ class TlsStream final : public ByteStream {
                 lock.lock();
             }
             std::size_t n = 0;
+            errno = 0;
             if (SSL_read_ex(ssl_, to.data(), to.size(), &n) != 1) {
                 if (SSL_get_error(ssl_, 0) == SSL_ERROR_WANT_READ) continue;
                 return closed();
@@ -175,6 +182,7 @@ class TlsStream final : public ByteStream {
         std::lock_guard lock(mutex_);
         for (const auto part : {a, b}) {
             std::size_t n = 0;
+            errno = 0;
             if (part.empty() || SSL_write_ex(ssl_, part.data(), part.size(), &n) == 1) continue;
             if (SSL_get_error(ssl_, 0) != SSL_ERROR_WANT_WRITE) return closed();
             errno = ETIMEDOUT;

@@ -221,6 +221,22 @@ TEST_P(Waiting, IdlePatienceOutlastsTheDeadlineAndCancelEndsIt) {
     other.reset();
 }
 
+TEST_P(Waiting, APeerThatClosesIsAnErrorAndNotASignal) {
+    const auto o = GetParam() ? with(good()) : plain();
+    std::promise<void> closed;
+    auto l = Listener::listen("127.0.0.1", 0, o, [&](auto c) {
+        c.reset();
+        closed.set_value();
+    });
+    ASSERT_TRUE(l);
+    auto c = dial("127.0.0.1", (*l)->port(), o);
+    ASSERT_TRUE(c) << c.error().what;
+    closed.get_future().wait();
+    Result<void> sent;
+    for (int i = 0; i < 1'000 && sent; ++i) sent = (*c)->send(kType, std::vector<std::uint8_t>(10'000));
+    EXPECT_FALSE(sent) << "SIGPIPE would have ended this test";
+}
+
 TEST_P(Waiting, ManyFramesBothWaysAtOnce) {
     const auto o = GetParam() ? with(good()) : plain();
     constexpr int kFrames = 200;
