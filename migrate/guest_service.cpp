@@ -11,6 +11,9 @@ namespace {
 
 using vmm::Reply;
 
+// A proad that dies between starting a receiver and telling it what to receive.
+constexpr std::chrono::seconds kOrphan{60};
+
 const char* code_of(const Outgoing::Outcome& o) {
     if (o.cancelled) return "cancelled";
     return o.state == SourceState::InDoubt ? "in-doubt" : "failed";
@@ -19,7 +22,7 @@ const char* code_of(const Outgoing::Outcome& o) {
 }  // namespace
 
 GuestService::GuestService(vmm::GuestProcess& guest, std::string sessions)
-    : guest_(guest), sessions_(std::move(sessions)) {
+    : guest_(guest), sessions_(std::move(sessions)), orphan_(guest.io()) {
     auto& c = guest.commands();
     c.add("migrate-describe", [this](const Json&, const Reply& r) { describe(r); });
     c.add("migrate-out", [this](const Json& a, const Reply& r) { out(a, r); });
@@ -35,6 +38,14 @@ GuestService::GuestService(vmm::GuestProcess& guest, std::string sessions)
         if (incoming_) incoming_->discard("the source's host was told that the guest won't start here");
         r.ok();
     });
+    if (guest.options().incoming) {
+        orphan_.expires_after(kOrphan);
+        orphan_.async_wait([this, gone = gone_](const boost::system::error_code& e) {
+            if (e || *gone || incoming_ || guest_.state() != vmm::GuestState::Incoming) return;
+            spdlog::warn("{}: nobody said what to wait for", guest_.name());
+            guest_.shut_down(1);
+        });
+    }
     guest.when_doubt_ends([this] {
         if (outgoing_) outgoing_->resume();
         outgoing_.reset();
@@ -42,7 +53,9 @@ GuestService::GuestService(vmm::GuestProcess& guest, std::string sessions)
 }
 
 GuestService::~GuestService() {
-    on_guest(guest_, [this] { return *gone_ = true; });
+    // Only who has threads needs the guest's thread to be there still: a start that failed has neither.
+    if (outgoing_ || incoming_) on_guest(guest_, [this] { return *gone_ = true; });
+    *gone_ = true;
     outgoing_.reset();
     incoming_.reset();
 }

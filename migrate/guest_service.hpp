@@ -15,7 +15,7 @@ class GuestService {
   public:
     // `sessions`: directory of session records (session.hpp).
     GuestService(vmm::GuestProcess& guest, std::string sessions);
-    ~GuestService();  // not on the guest's thread, which must go on running
+    ~GuestService();  // during a migration: not on the guest's thread, which must go on running
 
   private:
     void describe(const vmm::Reply& r);
@@ -26,6 +26,7 @@ class GuestService {
     vmm::GuestProcess& guest_;
     std::string sessions_;
     std::shared_ptr<bool> gone_ = std::make_shared<bool>(false);  // on the guest's thread: callbacks are void
+    boost::asio::steady_timer orphan_;
     std::unique_ptr<Outgoing> outgoing_;
     std::unique_ptr<Incoming> incoming_;
 };

@@ -46,8 +46,7 @@ bool read(M& m, std::span<const std::uint8_t> b) {
 template <class M>
 transport::Result<M> parse(std::span<const std::uint8_t> b, const char* what) {
     M m;
-    if (!m.ParseFromArray(b.data(), static_cast<int>(b.size())))
-        return refuse(std::string("malformed ") + what);
+    if (!read(m, b)) return refuse(std::string("malformed ") + what);
     if (!skippable(m.unknown_fields()))
         return refuse(std::string(what) + " holds a mandatory field that this version doesn't know");
     return m;

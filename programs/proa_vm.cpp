@@ -64,6 +64,7 @@ int main(int argc, char** argv) {
         if (auto r = (*guest)->start(); !r) return die(r.error());
     spdlog::info("{}: {} in slot {}", (*guest)->config().name, vmm::name_of((*guest)->state()), options.slot);
     io.run();
+    server->reset();  // no new commands
     // Migration threads may still wait for this one: serve them until they are gone. Restarted first: a stop() that
     // came before restart() would be forgotten, and run() never end.
     io.restart();
