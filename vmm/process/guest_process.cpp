@@ -56,8 +56,7 @@ Result<void> GuestProcess::build() {
     if (!huge) return tl::unexpected(huge.error());
     huge_ = std::move(*huge);
     memory_ = std::make_unique<GuestMemory>(huge_->bytes().first(ram));
-    if (!options_.log_file.empty())
-        log_ = std::make_unique<ConsoleLog>(options_.log_file);
+    if (!options_.log_file.empty()) log_ = std::make_unique<ConsoleLog>(options_.log_file);
 
     MachineConfig mc;
     mc.name = config_.name;
