@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE, OUT, BUILD = ROOT / '.cache', ROOT / 'build' / 'lab', ROOT / 'build' / 'aarch64'
 SYSROOT = CACHE / 'sysroot'
 KERNEL_META = 'linux-image-cloud-arm64'
-HOST_MODULES = 'uio_pci_generic virtio_pci virtio_net virtio_blk tun bridge'
+HOST_MODULES = 'uio_pci_generic virtio_pci virtio_net virtio_blk tun bridge loop'
 GUEST_MODULES = 'virtio_mmio virtio_net virtio_blk virtio_console virtio_rng'
 
 
@@ -149,16 +149,16 @@ def strip_to(binary, to):
 def guest_ramdisk():
     init = Path(__file__).parent / 'guest-init'
     image, mods = kernel()
-    agent, writer = BUILD / 'tests' / 'lab-agent', BUILD / 'tests' / 'guests' / 'memory-writer'
+    tools = [BUILD / 'tests' / n for n in ('lab-agent', 'power-button', 'guests/memory-writer')]
 
     def build():
         tree = OUT / 'guest'
         skeleton(tree, init)
         modules(mods, GUEST_MODULES, tree / 'mod')
-        for b in (agent, writer):
+        for b in tools:
             strip_to(b, tree / 'bin' / b.name)
         pack(tree, OUT / 'guest.cpio')
-    return cached(OUT / 'guest.cpio', stamp(init, image.name, agent, writer, Path(__file__)), build)
+    return cached(OUT / 'guest.cpio', stamp(init, image.name, *tools, Path(__file__)), build)
 
 
 def guest_disk():

@@ -7,7 +7,8 @@
 namespace proa::vmm {
 namespace {
 
-constexpr std::uint32_t kGicPhandle = 1, kClockPhandle = 2;
+constexpr std::uint32_t kGicPhandle = 1, kClockPhandle = 2, kGpioPhandle = 3;
+constexpr std::uint32_t kKeyPower = 116;  // linux/input-event-codes.h
 constexpr std::uint32_t kSpi = 0, kPpi = 1, kLevelHigh = 4, kLevelLow = 8;
 
 class Tree {
@@ -131,6 +132,26 @@ void board(Tree& t) {
     t.cells("interrupts", {kSpi, abi::kRtcIntid - 32, kLevelHigh});
     t.cells("clocks", {kClockPhandle});
     t.text("clock-names", "apb_pclk");
+    t.end();
+    t.begin(at("pl061", abi::kGpioBase));
+    t.text("compatible", std::string("arm,pl061\0arm,primecell", 23));
+    t.reg(abi::kGpioBase, abi::kGpioSize);
+    t.cells("interrupts", {kSpi, abi::kGpioIntid - 32, kLevelHigh});
+    t.flag("gpio-controller");
+    t.cells("#gpio-cells", {2});
+    t.flag("interrupt-controller");
+    t.cells("#interrupt-cells", {2});
+    t.cells("clocks", {kClockPhandle});
+    t.text("clock-names", "apb_pclk");
+    t.cells("phandle", {kGpioPhandle});
+    t.end();
+    t.begin("gpio-keys");
+    t.text("compatible", "gpio-keys");
+    t.begin("poweroff");
+    t.text("label", "Power button");
+    t.cells("linux,code", {kKeyPower});
+    t.cells("gpios", {kGpioPhandle, abi::kPowerButtonPin, 0});
+    t.end();
     t.end();
 }
 

@@ -67,18 +67,26 @@ void GuestProcess::register_commands() {
             return r.fail("refused", {config_.name + " is " + name_of(state_) + ", not paused", ""});
         answer(r, unpause());
     });
-    commands_.add("reboot", [this](const Json&, const Reply& r) {
-        if (state_ != GuestState::Running && state_ != GuestState::Stopped)
+    // Both by the power button, so that file systems are unmounted; reboot remembers to start it again. {"force": true}
+    // is the reset button.
+    const auto press = [this](PowerButton::Intent intent, const Reply& r) {
+        if (state_ != GuestState::Running && state_ != GuestState::Migrating)
+            return r.fail("refused", {config_.name + " is " + name_of(state_) + ", not running",
+                                      state_ == GuestState::Paused ? "proa unpause it first" : ""});
+        if (auto p = this->press(intent); !p) return r.fail("refused", p.error());
+        r.ok();
+    };
+    commands_.add("shutdown",
+                  [press](const Json&, const Reply& r) { press(PowerButton::Intent::PowerOff, r); });
+    commands_.add("reboot", [this, press](const Json& a, const Reply& r) {
+        if (!a.value("force", false)) return press(PowerButton::Intent::Reboot, r);
+        if (state_ != GuestState::Running && state_ != GuestState::Stopped && state_ != GuestState::Crashed)
             return r.fail("refused", {config_.name + " is " + name_of(state_), ""});
         answer(r, reboot());
     });
     commands_.add("destroy", [this](const Json&, const Reply& r) {
         r.ok();
         io_.post([this] { shut_down(0); });
-    });
-    commands_.add("shutdown", [](const Json&, const Reply& r) {
-        r.fail("refused", {"this guest platform has no power button",
-                           "run poweroff in the guest's console, or proa destroy"});
     });
     commands_.add("vcpu-pin", [this](const Json& a, const Reply& r) {
         std::uint64_t mask = 0;
@@ -103,7 +111,18 @@ void GuestProcess::register_commands() {
                                       : mode == "write-protect" ? abi::DirtyLogMode::WriteProtect
                                                                 : abi::DirtyLogMode::Off));
     });
-    commands_.add("console", [this](const Json&, const Reply& r) {
+    // {"columns": c, "rows": r}: the client's terminal; the last one that says so counts.
+    const auto resize = [this](const Json& a) {
+        const auto columns = a.value("columns", 0u), rows = a.value("rows", 0u);
+        if (columns > 0 && columns < 1000 && rows > 0 && rows < 1000)
+            hvc_->resize(static_cast<std::uint16_t>(columns), static_cast<std::uint16_t>(rows));
+    };
+    commands_.add("console-size", [resize](const Json& a, const Reply& r) {
+        resize(a);
+        r.ok();
+    });
+    commands_.add("console", [this, resize](const Json& a, const Reply& r) {
+        resize(a);
         r.upgrade(Json::object(),
                   [this](boost::asio::local::stream_protocol::socket s) { console_.attach(std::move(s)); });
     });

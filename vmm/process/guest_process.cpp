@@ -72,22 +72,7 @@ Result<void> GuestProcess::build() {
         for (unsigned v = 0; v < config_.vcpus; ++v)
             if (auto r = machine_->set_affinity(v, config_.pcpus); !r) return r;
 
-    const auto out = [this](std::span<const std::uint8_t> b) {
-        console_.output(b);
-        if (log_) log_->write(b);
-    };
-    auto uart = std::make_unique<Pl011>(out, [this, last = false](bool level) mutable {
-        if (level != last) machine_->set_irq(abi::kUartIntid, last = level);
-    });
-    uart_ = uart.get();
-    bus_.add(abi::kUartBase, abi::kUartSize, *uart);
-    devices_.push_back(uart.get());
-    owned_.push_back(std::move(uart));
-    auto rtc = std::make_unique<Pl031>();
-    bus_.add(abi::kRtcBase, abi::kRtcSize, *rtc);
-    devices_.push_back(rtc.get());
-    owned_.push_back(std::move(rtc));
-
+    add_devices();
     unsigned slot = 0;
     const Post post = [this](std::function<void()> f) { io_.post(std::move(f)); };
     for (const auto& d : config_.disks) {
@@ -107,12 +92,47 @@ Result<void> GuestProcess::build() {
         if (auto r = add_virtio(slot++, std::move(net)); !r) return r;
         port->on_input([backend] { backend->input(); });
     }
-    auto hvc = std::make_unique<ConsoleBackend>(out);
+    auto hvc = std::make_unique<ConsoleBackend>([this](auto b) { print(b); });
     hvc_ = hvc.get();
     if (auto r = add_virtio(slot++, std::move(hvc)); !r) return r;
     if (auto r = add_virtio(slot++, std::make_unique<RngBackend>()); !r) return r;
     if (options_.incoming) state_ = GuestState::Incoming;
     return {};
+}
+
+void GuestProcess::print(std::span<const std::uint8_t> b) {
+    console_.output(b);
+    if (log_) log_->write(b);
+}
+
+void GuestProcess::add_devices() {
+    const auto line = [this](std::uint32_t intid) {
+        return [this, intid, last = false](bool level) mutable {
+            if (level != last) machine_->set_irq(intid, last = level);
+        };
+    };
+    const auto add = [this](auto device, std::uint64_t base, std::uint64_t size) {
+        auto* d = device.get();
+        if (size != 0) bus_.add(base, size, *d);
+        devices_.push_back(d);
+        owned_.push_back(std::move(device));
+        return d;
+    };
+    uart_ = add(std::make_unique<Pl011>([this](auto b) { print(b); }, line(abi::kUartIntid)), abi::kUartBase,
+                abi::kUartSize);
+    add(std::make_unique<Pl031>(), abi::kRtcBase, abi::kRtcSize);
+    gpio_ = add(std::make_unique<Pl061>(line(abi::kGpioIntid)), abi::kGpioBase, abi::kGpioSize);
+    button_ = add(std::make_unique<PowerButton>(
+                      [this](bool down) { gpio_->set_input(abi::kPowerButtonPin, down); },
+                      [this](std::function<void()> f) { after(PowerButton::kHold, std::move(f)); }),
+                  0, 0);
+}
+
+void GuestProcess::after(std::chrono::milliseconds delay, std::function<void()> f) {
+    auto timer = std::make_shared<boost::asio::steady_timer>(io_, delay);
+    timer->async_wait([timer, f = std::move(f)](auto e) {
+        if (!e) f();
+    });
 }
 
 Result<void> GuestProcess::add_virtio(unsigned slot, std::unique_ptr<VirtioBackend> backend) {
@@ -155,7 +175,7 @@ Result<void> GuestProcess::start() {
         return {};
     }
     auto r = machine_->run();
-    if (r) state_ = GuestState::Running;
+    if (r && state_ != GuestState::Migrating) state_ = GuestState::Running;
     return r;
 }
 
@@ -166,10 +186,15 @@ Result<void> GuestProcess::pause() {
 }
 
 Result<void> GuestProcess::unpause() {
-    if (std::exchange(frozen_, false))
+    if (std::exchange(frozen_, false)) {  // a move that ended here, maybe by hand after one in doubt
         for (Device* d : devices_) d->resume();
+        if (ended_while_frozen_) {
+            std::exchange(ended_while_frozen_, {})();
+            return {};
+        }
+    }
     auto r = machine_->run();
-    if (r) state_ = GuestState::Running;
+    if (r && state_ != GuestState::Migrating) state_ = GuestState::Running;  // a reboot does not end a move
     return r;
 }
 
@@ -182,11 +207,24 @@ Result<void> GuestProcess::reboot() {
     return unpause();
 }
 
+Result<void> GuestProcess::press(PowerButton::Intent intent) {
+    if (!gpio_->watched(abi::kPowerButtonPin))
+        return fail(
+            "nothing in " + config_.name + " listens to its power button",
+            "its kernel needs gpio-keys (or a program that watches line 3 of gpiochip0); without: poweroff in "
+            "its console, or proa destroy");
+    button_->press(intent);
+    return {};
+}
+
 Result<void> GuestProcess::freeze() {
     if (auto r = machine_->pause(); !r) return r;
+    frozen_ = true;
     machine_->dispatch(*this);  // exits and notifies from before the pause
     for (Device* d : devices_) d->quiesce();
-    frozen_ = true;
+    if (ended_while_frozen_)
+        return fail(config_.name + " stopped by itself at the moment it should have moved",
+                    "proa list tells whether it runs");
     state_ = GuestState::Switching;
     return {};
 }
@@ -231,11 +269,17 @@ void GuestProcess::notified(unsigned device, std::uint64_t queues) {
     if (device < virtio_.size()) virtio_[device]->notified(queues);
 }
 
-void GuestProcess::ended(OnEnd action, const char* what) {
+// A guest that ends while it is frozen for its move must neither restart nor vanish under the engine: it waits for
+// thaw(). (A destination never sees it: freeze() fails.)
+void GuestProcess::ended(OnEnd action, const char* what, GuestState left) {
+    if (frozen_) {
+        ended_while_frozen_ = [=, this] { ended(action, what, left); };
+        return;
+    }
     spdlog::info("{}: {}", config_.name, what);
     switch (action) {
         case OnEnd::Destroy: return shut_down(0);
-        case OnEnd::Preserve: state_ = GuestState::Stopped; return;
+        case OnEnd::Preserve: state_ = left; return;
         case OnEnd::Restart:
             if (auto r = reboot(); !r) {
                 spdlog::error("{}: cannot restart: {}", config_.name, r.error().what);
@@ -244,15 +288,16 @@ void GuestProcess::ended(OnEnd action, const char* what) {
     }
 }
 void GuestProcess::powered_off() {
-    ended(config_.on_poweroff, "the guest powered off");
+    if (button_->intent() == PowerButton::Intent::Reboot)
+        return ended(config_.on_reboot, "the guest shut down for a reboot", GuestState::Stopped);
+    ended(config_.on_poweroff, "the guest powered off", GuestState::Stopped);
 }
 void GuestProcess::reset_requested() {
-    ended(config_.on_reboot, "the guest asked for a reboot");
+    ended(config_.on_reboot, "the guest asked for a reboot", GuestState::Stopped);
 }
 void GuestProcess::crashed(const std::string& why) {
     spdlog::error("{}: crashed: {}", config_.name, why);
-    state_ = GuestState::Crashed;
-    ended(config_.on_crash, "the guest crashed");
+    ended(config_.on_crash, "the guest crashed", GuestState::Crashed);
 }
 
 }  // namespace proa::vmm

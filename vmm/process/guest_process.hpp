@@ -10,6 +10,8 @@
 #include "vmm/boot/boot.hpp"
 #include "vmm/config/guest_config.hpp"
 #include "vmm/device.hpp"
+#include "vmm/devices/gpio.hpp"
+#include "vmm/devices/power_button.hpp"
 #include "vmm/devices/uart.hpp"
 #include "vmm/hv/hv_machine.hpp"
 #include "vmm/json_lines.hpp"
@@ -63,7 +65,9 @@ class GuestProcess final : private MachineEvents {
     Result<void> start();
     Result<void> pause();
     Result<void> unpause();
-    Result<void> reboot();
+    Result<void> reboot();  // at once, as a reset button would
+    // Presses the guest's power button, or says that nothing in the guest listens to it.
+    Result<void> press(PowerButton::Intent intent);
     void shut_down(int exit_code);  // ends io.run(); the guest is destroyed with this object
 
     // --- for migration and replication --------------------------------------------------------------------------
@@ -83,7 +87,10 @@ class GuestProcess final : private MachineEvents {
     Result<void> boot();
     void wait_for_events();
     void register_commands();
-    void ended(OnEnd action, const char* what);
+    void add_devices();
+    void print(std::span<const std::uint8_t> b);  // the guest's console output
+    void after(std::chrono::milliseconds delay, std::function<void()> f);
+    void ended(OnEnd action, const char* what, GuestState left);
     Json info();
 
     std::uint64_t mmio_read(std::uint64_t gpa, unsigned size) override;
@@ -103,6 +110,8 @@ class GuestProcess final : private MachineEvents {
     std::vector<Device*> devices_;
     std::vector<VirtioMmio*> virtio_;
     Pl011* uart_ = nullptr;
+    Pl061* gpio_ = nullptr;
+    PowerButton* button_ = nullptr;
     ConsoleBackend* hvc_ = nullptr;
     MmioBus bus_;
     ConsoleStream console_;
@@ -111,6 +120,7 @@ class GuestProcess final : private MachineEvents {
     GuestState state_ = GuestState::Created;
     bool frozen_ = false;  // devices are quiesced
     std::function<void()> ended_;
+    std::function<void()> ended_while_frozen_;  // what thaw() has to do instead of going on
     std::unique_ptr<ConsoleLog> log_;
     int exit_code_ = 0;
 };

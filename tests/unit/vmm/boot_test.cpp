@@ -46,6 +46,11 @@ TEST_F(BootTest, AnImageGoesWhereItsHeaderSays) {
     EXPECT_LT(fdt_path_offset(t, "/cpus/cpu@2"), 0);
     EXPECT_GE(fdt_path_offset(t, "/virtio_mmio@a000600"), 0);
     EXPECT_GE(fdt_node_offset_by_compatible(t, -1, "arm,gic-v3"), 0);
+    const int gpio = fdt_path_offset(t, "/pl061@9030000"), key = fdt_path_offset(t, "/gpio-keys/poweroff");
+    auto* wire = static_cast<const fdt32_t*>(fdt_getprop(t, key, "gpios", nullptr));
+    ASSERT_NE(wire, nullptr);
+    EXPECT_EQ(fdt32_to_cpu(wire[0]), fdt_get_phandle(t, gpio)) << "the power button is a line of the GPIO";
+    EXPECT_EQ(fdt32_to_cpu(wire[1]), 3u);
     EXPECT_GE(fdt_node_offset_by_compatible(t, -1, "arm,psci-0.2"), 0);
     auto* start = static_cast<const fdt64_t*>(fdt_getprop(t, chosen, "linux,initrd-start", nullptr));
     ASSERT_NE(start, nullptr);
