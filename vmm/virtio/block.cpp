@@ -7,14 +7,17 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 
 namespace proa::vmm {
 namespace {
 
-constexpr unsigned kSegMax = 2, kRo = 5, kBlkSize = 6, kFlush = 9;
-constexpr std::uint32_t kIn = 0, kOut = 1, kFlushOp = 4, kGetId = 8;
+constexpr unsigned kSegMax = 2, kRo = 5, kBlkSize = 6, kFlush = 9, kDiscard = 13, kWriteZeroes = 14;
+constexpr std::uint32_t kIn = 0, kOut = 1, kFlushOp = 4, kGetId = 8, kDiscardOp = 11, kWriteZeroesOp = 13;
+// Bounds on one DISCARD or WRITE_ZEROES: what the worker thread may be busy with before quiesce() gets its turn.
+constexpr std::uint32_t kMostDiscard = 1u << 22, kMostZeroes = 1u << 16, kRanges = 1, kUnmap = 1;
 constexpr std::uint8_t kOk = 0, kIoErr = 1, kUnsupported = 2;
 constexpr std::uint32_t kSector = 512, kSegments = 126;
 constexpr std::size_t kAlign = 512, kHeader = 16;
@@ -24,7 +27,20 @@ struct Config {  // 5.2.4
     std::uint32_t size_max, seg_max;
     std::uint8_t geometry[4];
     std::uint32_t blk_size;
+    std::uint8_t topology[8];
+    std::uint8_t writeback, unused0;
+    std::uint16_t num_queues;
+    std::uint32_t max_discard_sectors, max_discard_seg, discard_sector_alignment;
+    std::uint32_t max_write_zeroes_sectors, max_write_zeroes_seg;
+    std::uint8_t write_zeroes_may_unmap, unused1[7];
 };
+static_assert(offsetof(Config, max_discard_sectors) == 36 && offsetof(Config, write_zeroes_may_unmap) == 56);
+
+struct Range {  // 5.2.6, the data of DISCARD and WRITE_ZEROES
+    std::uint64_t sector;
+    std::uint32_t sectors, flags;
+};
+static_assert(sizeof(Range) == 16);
 
 std::size_t total(const std::vector<Segment>& v) {
     std::size_t n = 0;
@@ -45,6 +61,17 @@ bool all(int fd, std::span<std::uint8_t> b, std::uint64_t at, bool write) {
     return true;
 }
 
+bool write_zeroes(int fd, std::uint64_t at, std::uint64_t bytes) {
+    alignas(4096) static const std::uint8_t zeroes[65536] = {};
+    while (bytes != 0) {
+        const std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(bytes, sizeof(zeroes)));
+        if (!all(fd, {const_cast<std::uint8_t*>(zeroes), n}, at, true)) return false;
+        at += n;
+        bytes -= n;
+    }
+    return true;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<BlockBackend>> BlockBackend::open(const std::string& path, bool read_only, Post post) {
@@ -60,7 +87,8 @@ Result<std::unique_ptr<BlockBackend>> BlockBackend::open(const std::string& path
                     "create it, correct `disk` in the guest's config, or mark it read-only with ,r");
     struct stat st {};
     std::uint64_t bytes = 0;
-    if (::fstat(fd, &st) == 0 && S_ISBLK(st.st_mode))
+    const bool device = ::fstat(fd, &st) == 0 && S_ISBLK(st.st_mode);
+    if (device)
         ::ioctl(fd, BLKGETSIZE64, &bytes);
     else
         bytes = static_cast<std::uint64_t>(st.st_size);
@@ -69,15 +97,17 @@ Result<std::unique_ptr<BlockBackend>> BlockBackend::open(const std::string& path
         return fail("disk " + path + " is empty",
                     "it must be a raw image or a block device of at least 512 bytes");
     }
-    return std::unique_ptr<BlockBackend>(new BlockBackend(fd, bytes, read_only, direct, path, std::move(post)));
+    return std::unique_ptr<BlockBackend>(
+        new BlockBackend(fd, bytes, read_only, direct, device, path, std::move(post)));
 }
 
-BlockBackend::BlockBackend(int fd, std::uint64_t bytes, bool read_only, bool direct, std::string path,
-                           Post post)
+BlockBackend::BlockBackend(int fd, std::uint64_t bytes, bool read_only, bool direct, bool device,
+                           std::string path, Post post)
     : fd_(fd),
       bytes_(bytes),
       read_only_(read_only),
       direct_(direct),
+      device_(device),
       path_(std::move(path)),
       post_(std::move(post)),
       worker_([this] { work(); }) {}
@@ -94,7 +124,9 @@ BlockBackend::~BlockBackend() {
 }
 
 std::uint64_t BlockBackend::features() const {
-    return 1ull << kSegMax | 1ull << kBlkSize | 1ull << kFlush | (read_only_ ? 1ull << kRo : 0);
+    // The same on every host, whatever its storage can do: what a guest negotiated must be there after a move.
+    return 1ull << kSegMax | 1ull << kBlkSize | 1ull << kFlush |
+           (read_only_ ? 1ull << kRo : 1ull << kDiscard | 1ull << kWriteZeroes);
 }
 
 std::uint8_t BlockBackend::config(unsigned offset) const {
@@ -102,6 +134,13 @@ std::uint8_t BlockBackend::config(unsigned offset) const {
     c.capacity = bytes_ / kSector;
     c.seg_max = kSegments;
     c.blk_size = kSector;
+    if (!read_only_) {
+        c.max_discard_sectors = kMostDiscard;
+        c.max_discard_seg = c.max_write_zeroes_seg = kRanges;
+        c.discard_sector_alignment = 4096 / kSector;
+        c.max_write_zeroes_sectors = kMostZeroes;
+        c.write_zeroes_may_unmap = 1;
+    }
     return offset < sizeof(c) ? reinterpret_cast<const std::uint8_t*>(&c)[offset] : std::uint8_t{0};
 }
 
@@ -202,6 +241,8 @@ void BlockBackend::run(Request& r) {
         case kIn: r.status = transfer(r, sector, false); break;
         case kOut: r.status = read_only_ ? kIoErr : transfer(r, sector, true); break;
         case kFlushOp: r.status = ::fdatasync(fd_) == 0 ? kOk : kIoErr; break;
+        case kDiscardOp: r.status = clear(r, true); break;
+        case kWriteZeroesOp: r.status = clear(r, false); break;
         case kGetId: {
             std::string name = path_.substr(path_.size() > 20 ? path_.size() - 20 : 0);
             name.resize(20);
@@ -214,6 +255,34 @@ void BlockBackend::run(Request& r) {
         }
         default: r.status = kUnsupported; break;
     }
+}
+
+// DISCARD is a hint, so storage that can't forget is no error; after WRITE_ZEROES the range must read as zeroes.
+std::uint8_t BlockBackend::clear(Request& r, bool discard) {
+    if (read_only_) return kIoErr;
+    if (total(r.chain.readable) != sizeof(Range)) return kUnsupported;
+    Range g;
+    std::size_t have = 0;
+    for (const auto& s : r.chain.readable) {
+        std::memcpy(reinterpret_cast<std::uint8_t*>(&g) + have, s.bytes.data(), s.bytes.size());
+        have += s.bytes.size();
+    }
+    if ((g.flags & ~kUnmap) != 0 || (discard && g.flags != 0)) return kUnsupported;
+    const std::uint64_t size = bytes_ / kSector;
+    if (g.sectors > (discard ? kMostDiscard : kMostZeroes) || g.sector > size || g.sectors > size - g.sector)
+        return kIoErr;
+    if (g.sectors == 0) return kOk;
+    std::uint64_t range[2] = {g.sector * kSector, std::uint64_t{g.sectors} * kSector};
+    const auto at = static_cast<off_t>(range[0]), bytes = static_cast<off_t>(range[1]);
+    if (discard) {
+        const int e = device_ ? ::ioctl(fd_, BLKDISCARD, range)
+                              : ::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, bytes);
+        return e == 0 || errno == EOPNOTSUPP || errno == ENOTTY || errno == EINVAL ? kOk : kIoErr;
+    }
+    if (device_ && ::ioctl(fd_, BLKZEROOUT, range) == 0) return kOk;
+    const int how = (g.flags & kUnmap) != 0 ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+    if (!device_ && ::fallocate(fd_, how | FALLOC_FL_KEEP_SIZE, at, bytes) == 0) return kOk;
+    return write_zeroes(fd_, range[0], range[1]) ? kOk : kIoErr;
 }
 
 std::uint8_t BlockBackend::transfer(Request& r, std::uint64_t sector, bool write) {

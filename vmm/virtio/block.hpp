@@ -31,7 +31,8 @@ class BlockBackend final : public VirtioBackend {
     void resume() override;
 
   private:
-    BlockBackend(int fd, std::uint64_t bytes, bool read_only, bool direct, std::string path, Post post);
+    BlockBackend(int fd, std::uint64_t bytes, bool read_only, bool direct, bool device, std::string path,
+                 Post post);
     struct Request {
         Chain chain;
         std::uint8_t status = 0;
@@ -40,11 +41,12 @@ class BlockBackend final : public VirtioBackend {
     void work();
     void run(Request& r);
     std::uint8_t transfer(Request& r, std::uint64_t sector, bool write);
+    std::uint8_t clear(Request& r, bool discard);  // DISCARD, WRITE_ZEROES
     void finish();
 
     int fd_;
     std::uint64_t bytes_;
-    bool read_only_, direct_;
+    bool read_only_, direct_, device_;  // device_: a block device, not a file
     std::string path_;
     Post post_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

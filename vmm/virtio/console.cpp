@@ -61,13 +61,28 @@ void ConsoleBackend::feed() {
     if (any) host().used(kReceive);
 }
 
+std::uint8_t ConsoleBackend::config(unsigned offset) const {
+    return offset < 4 ? static_cast<std::uint8_t>(size_[offset / 2] >> (8 * (offset % 2))) : std::uint8_t{0};
+}
+
+void ConsoleBackend::resize(std::uint16_t columns, std::uint16_t rows) {
+    if (size_[0] == columns && size_[1] == rows) return;
+    size_[0] = columns;
+    size_[1] = rows;
+    host().config_changed();
+}
+
 void ConsoleBackend::save(BlobWriter& w) const {
+    w.put(size_);
     w.put_bytes(std::vector<std::uint8_t>(pending_.begin(), pending_.end()));
 }
 
 bool ConsoleBackend::load(BlobReader& r) {
+    const auto columns = r.get<std::uint16_t>(), rows = r.get<std::uint16_t>();
     const auto b = r.get_bytes(kMostPending);
     if (r.failed()) return false;
+    size_[0] = columns;
+    size_[1] = rows;
     pending_.assign(b.begin(), b.end());
     return true;
 }

@@ -14,7 +14,8 @@ class ConsoleBackend final : public VirtioBackend {
     std::uint32_t id() const override { return 3; }
     const char* type() const override { return "console"; }
     unsigned queues() const override { return 2; }
-    std::uint64_t features() const override { return 0; }
+    std::uint64_t features() const override { return 1; }  // VIRTIO_CONSOLE_F_SIZE
+    std::uint8_t config(unsigned offset) const override;
     void notified(unsigned queue) override;
     void reset() override { pending_.clear(); }
     void quiesce() override { parked_ = true; }
@@ -22,12 +23,14 @@ class ConsoleBackend final : public VirtioBackend {
     void save(BlobWriter& w) const override;
     bool load(BlobReader& r) override;
     void input(std::span<const std::uint8_t> bytes);  // beyond 64 KiB that the guest doesn't read: dropped
+    void resize(std::uint16_t columns, std::uint16_t rows);  // 0, 0 until somebody attaches with a terminal
     bool active() { return host().queue(0).ready; }
 
   private:
     void feed();
     std::function<void(std::span<const std::uint8_t>)> output_;
     std::deque<std::uint8_t> pending_;
+    std::uint16_t size_[2] = {};  // columns, rows
     bool parked_ = false;
 };
 

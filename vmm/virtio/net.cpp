@@ -5,10 +5,12 @@
 namespace proa::vmm {
 namespace {
 
-constexpr unsigned kMac = 5, kStatus = 16, kMrgRxbuf = 15, kEventIdx = 29;
-constexpr unsigned kRx = 0, kTx = 1;
-constexpr std::size_t kHeader = 12;  // virtio_net_hdr_v1 (5.1.6)
-constexpr std::uint16_t kLinkUp = 1;
+constexpr unsigned kMac = 5, kStatus = 16, kMrgRxbuf = 15, kCtrlVq = 17, kGuestAnnounce = 21, kEventIdx = 29;
+constexpr unsigned kRx = 0, kTx = 1, kControl = 2;
+constexpr std::uint8_t kClassAnnounce = 3, kAnnounceAck = 0;  // 5.1.6.5.4
+constexpr std::uint8_t kControlOk = 0, kControlError = 1;
+constexpr std::size_t kHeader = 12;                 // virtio_net_hdr_v1 (5.1.6)
+constexpr std::uint8_t kLinkUp = 1, kAnnounce = 2;  // the status field's low byte
 
 std::size_t gather(const std::vector<Segment>& from, std::span<std::uint8_t> to) {
     std::size_t n = 0;
@@ -23,7 +25,8 @@ std::size_t gather(const std::vector<Segment>& from, std::span<std::uint8_t> to)
 }  // namespace
 
 std::uint64_t NetBackend::features() const {
-    return 1ull << kMac | 1ull << kStatus | 1ull << kMrgRxbuf | port_->offloads();
+    return 1ull << kMac | 1ull << kStatus | 1ull << kMrgRxbuf | 1ull << kCtrlVq | 1ull << kGuestAnnounce |
+           port_->offloads();
 }
 
 std::uint64_t NetBackend::negotiated_offloads() const {
@@ -35,12 +38,14 @@ std::uint64_t NetBackend::negotiated_offloads() const {
 
 std::uint8_t NetBackend::config(unsigned offset) const {
     if (offset < 6) return mac_[offset];
-    return offset == 6 ? kLinkUp : std::uint8_t{0};
+    if (offset != 6) return 0;
+    return static_cast<std::uint8_t>(kLinkUp | (announcing_ ? kAnnounce : 0));
 }
 
 void NetBackend::notified(unsigned queue) {
     if (parked_) return;
     if (queue == kTx) return transmit();
+    if (queue == kControl) return control();
     if (queue == kRx) {
         port_->want_input(true);
         input();
@@ -62,6 +67,36 @@ void NetBackend::transmit() {
         if (p == SplitQueue::Pop::Broken) return host().broken("bad transmit chain");
     } while (q.enable_notify(m, host().feature(kEventIdx)));
     host().used(kTx);
+}
+
+// A command is class, command and data; one byte of answer follows (5.1.6.5).
+std::uint8_t NetBackend::control_command(const Chain& c) {
+    std::uint8_t header[2];
+    std::size_t have = 0;
+    for (const auto& s : c.readable)
+        for (std::size_t i = 0; i < s.bytes.size() && have < sizeof(header); ++i) header[have++] = s.bytes[i];
+    if (have < sizeof(header) || header[0] != kClassAnnounce || header[1] != kAnnounceAck) return kControlError;
+    announcing_ = false;
+    return kControlOk;
+}
+
+void NetBackend::control() {
+    SplitQueue& q = host().queue(kControl);
+    GuestMemory& m = host().memory();
+    do {
+        Chain c;
+        SplitQueue::Pop p;
+        while ((p = q.pop(m, c)) == SplitQueue::Pop::Got) {
+            if (c.writable.empty() || c.writable.back().bytes.empty())
+                return host().broken("no room for an answer");
+            const Segment& to = c.writable.back();
+            to.bytes.back() = control_command(c);
+            m.mark_dirty(to.gpa, to.bytes.size());
+            q.push(m, c.head, 1);
+        }
+        if (p == SplitQueue::Pop::Broken) return host().broken("bad control chain");
+    } while (q.enable_notify(m, host().feature(kEventIdx)));
+    host().used(kControl);
 }
 
 // One frame may take several buffers (MRG_RXBUF): they are all popped before any is used, so that a frame for which
@@ -112,7 +147,15 @@ void NetBackend::input() {
 
 void NetBackend::reset() {
     held_ = 0;
+    announcing_ = false;
     port_->want_input(false);
+}
+
+bool NetBackend::load(BlobReader& r) {
+    const auto announcing = r.get<std::uint8_t>();
+    if (r.failed() || announcing > 1) return false;
+    announcing_ = announcing != 0;
+    return loaded_ = true;
 }
 
 void NetBackend::quiesce() {
@@ -139,6 +182,9 @@ void NetBackend::announce() {
     std::memcpy(e + 22, mac_.data(), 6);
     std::memcpy(e + 32, mac_.data(), 6);
     port_->send(f);
+    if (!host().feature(kGuestAnnounce)) return;
+    announcing_ = true;
+    host().config_changed();
 }
 
 }  // namespace proa::vmm

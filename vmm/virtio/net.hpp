@@ -26,7 +26,7 @@ class NetBackend final : public VirtioBackend {
     NetBackend(std::unique_ptr<NetPort> port, MacAddress mac) : port_(std::move(port)), mac_(mac) {}
     std::uint32_t id() const override { return 1; }
     const char* type() const override { return "net"; }
-    unsigned queues() const override { return 2; }
+    unsigned queues() const override { return 3; }  // receive, transmit, control
     std::uint64_t features() const override;
     void notified(unsigned queue) override;
     void activated() override { port_->set_offloads(negotiated_offloads()); }
@@ -34,7 +34,8 @@ class NetBackend final : public VirtioBackend {
     std::uint8_t config(unsigned offset) const override;
     void quiesce() override;
     void resume() override;
-    bool load(BlobReader&) override { return loaded_ = true; }
+    void save(BlobWriter& w) const override { w.put(static_cast<std::uint8_t>(announcing_)); }
+    bool load(BlobReader& r) override;
 
     void input();  // the port has frames
     NetPort& port() { return *port_; }
@@ -42,13 +43,17 @@ class NetBackend final : public VirtioBackend {
   private:
     std::uint64_t negotiated_offloads() const;
     void transmit();
-    void announce();  // RARP as if sent by the guest: switches learn where it is now (RFC 903)
+    void control();
+    std::uint8_t control_command(const Chain& c);
+    // RARP as if sent by the guest, at once: switches learn where it is now (RFC 903). And the guest is asked to announce
+    // its addresses itself (5.1.6.5.4), if its driver can: it knows its IP addresses and VLANs.
+    void announce();
 
     std::unique_ptr<NetPort> port_;
     MacAddress mac_;
     std::vector<std::uint8_t> frame_ = std::vector<std::uint8_t>(12 + 65550);
     std::size_t held_ = 0;  // bytes of frame_ that wait for a receive buffer
-    bool parked_ = false, loaded_ = false;
+    bool parked_ = false, loaded_ = false, announcing_ = false;
 };
 
 }  // namespace proa::vmm

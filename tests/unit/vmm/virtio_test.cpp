@@ -26,8 +26,10 @@ struct Rig {
           memory(bytes),
           device(0, memory, std::move(b), [this](std::uint32_t bits) { raised |= bits; }) {}
     void reg(std::uint64_t at, std::uint32_t v) { device.write(at, 4, v); }
-    void start(unsigned queues) {
+    void start(unsigned queues, std::uint32_t features = 0) {
         reg(0x70, 1 | 2);
+        reg(0x24, 0);
+        reg(0x20, features);
         reg(0x24, 1);
         reg(0x20, 1);  // VERSION_1
         reg(0x70, 1 | 2 | 8);
@@ -232,7 +234,52 @@ TEST_F(BlockTest, ReadsWritesAndRefusesWhatIsOutside) {
 TEST_F(BlockTest, AReadOnlyDiskRefusesWrites) {
     auto r = open(true);
     EXPECT_EQ(request(*r, 1, 0, 512), 1u);
+    for (const std::uint32_t clears : {11u, 13u}) EXPECT_EQ(request(*r, clears, 0, 16), 1u) << clears;
     EXPECT_EQ(request(*r, 0, 0, 512), 0u);
+    EXPECT_EQ(r->peek<char>(kData + 4096), 'a');
+    EXPECT_EQ(r->device.read(0x10, 4) & (1u << 13 | 1u << 14 | 1u << 5), 1u << 5)
+        << "offered: read-only, no clearing";
+}
+
+TEST_F(BlockTest, DiscardAndWriteZeroesClearWhatTheyNameAndNothingElse) {
+    auto r = open(false);
+    const auto clear = [&](std::uint32_t type, std::uint64_t sector, std::uint32_t sectors, std::uint32_t flags,
+                           std::uint32_t bytes = 16) {
+        r->poke(kData + 4096, sector);
+        r->poke(kData + 4104, sectors);
+        r->poke(kData + 4108, flags);
+        return request(*r, type, 0, bytes);
+    };
+    const auto at = [&](std::uint64_t sector) {
+        EXPECT_EQ(request(*r, 0, sector, 512), 0u);
+        return r->peek<char>(kData + 4096);
+    };
+    constexpr std::uint32_t kDiscard = 11, kZeroes = 13, kUnmap = 1;
+    EXPECT_EQ(r->device.read(0x100 + 36, 4), 1u << 22) << "max_discard_sectors";
+    EXPECT_EQ(r->device.read(0x100 + 56, 1), 1u) << "write_zeroes_may_unmap";
+    EXPECT_EQ(clear(kZeroes, 2, 2, 0), 0u);
+    EXPECT_EQ(clear(kZeroes, 5, 1, kUnmap), 0u);
+    EXPECT_EQ(at(1), 'b');
+    EXPECT_EQ(at(2), 0);
+    EXPECT_EQ(at(3), 0);
+    EXPECT_EQ(at(4), 'e');
+    EXPECT_EQ(at(5), 0);
+    EXPECT_EQ(clear(kDiscard, 8, 8, 0), 0u);
+    EXPECT_EQ(at(7), 'h');
+    EXPECT_EQ(at(16), 'q');
+    EXPECT_EQ(clear(kDiscard, 60, 5, 0), 1u) << "past the end";
+    EXPECT_EQ(clear(kZeroes, ~0ull, 2, 0), 1u) << "wraps";
+    EXPECT_EQ(clear(kDiscard, 0, 1, kUnmap), 2u) << "unmap is reserved for discard";
+    EXPECT_EQ(clear(kZeroes, 0, 1, 6), 2u) << "unknown flags";
+    EXPECT_EQ(clear(kZeroes, 0, 1, 0, 8), 2u) << "half a range";
+    EXPECT_EQ(at(0), 'a');
+}
+
+TEST_F(BlockTest, FlushIsAcknowledgedAndKeptOnAReadOnlyDisk) {
+    for (const bool read_only : {false, true}) {
+        auto r = open(read_only);
+        EXPECT_EQ(request(*r, 4, 0, 0), 0u);
+    }
 }
 
 TEST_F(BlockTest, QuiesceLeavesNothingInFlight) {
@@ -352,6 +399,58 @@ TEST(VirtioNet, ArrivingAnnouncesTheAddress) {
     EXPECT_EQ(wire.sent[0][12 + 12], 0x80);
     EXPECT_EQ(wire.sent[0][12 + 13], 0x35) << "RARP";
     EXPECT_EQ(wire.sent[0][12 + 6], 2) << "from the guest's address";
+}
+
+TEST(VirtioNet, ADriverThatCanIsAskedToAnnounceItself) {
+    constexpr std::uint32_t kAnnounceFeatures =
+        1u << 16 | 1u << 17 | 1u << 21;  // STATUS, CTRL_VQ, GUEST_ANNOUNCE
+    const auto backend = [] {
+        return std::make_unique<NetBackend>(std::make_unique<FakePort>(), MacAddress{2, 0, 0, 0, 0, 1});
+    };
+    Rig a(backend());
+    a.start(3, kAnnounceFeatures);
+    EXPECT_EQ(a.device.read(0x106, 2), 1u) << "link up, nothing to announce where it booted";
+    Rig b(backend());
+    std::copy(a.bytes.begin(), a.bytes.end(), b.memory.bytes().begin());
+    ASSERT_TRUE(b.device.load(a.device.save()));
+    b.device.resume();
+    EXPECT_EQ(b.device.read(0x106, 2), 3u);
+    EXPECT_NE(b.raised & 2, 0u) << "a configuration change";
+
+    const auto command = [&](std::uint8_t klass, std::uint8_t what) {
+        b.poke(kData, klass);
+        b.poke(kData + 1, what);
+        b.poke<std::uint8_t>(kData + 64, 0xff);
+        b.descriptor(2, 0, kData, 2, 1, 1);
+        b.descriptor(2, 1, kData + 64, 1, 2);
+        b.offer(2, 0);
+        b.reg(0x50, 2);
+        return b.peek<std::uint8_t>(kData + 64);
+    };
+    EXPECT_EQ(command(1, 0), 1u) << "a MAC filter was never offered";
+    EXPECT_EQ(b.device.read(0x106, 2), 3u);
+    EXPECT_EQ(command(3, 0), 0u);
+    EXPECT_EQ(b.device.read(0x106, 2), 1u) << "acknowledged";
+    b.descriptor(2, 0, kData, 2, 0);
+    b.offer(2, 0);
+    b.reg(0x50, 2);
+    EXPECT_TRUE(b.needs_reset()) << "no room for the answer";
+}
+
+TEST(VirtioConsole, TellsTheTerminalsSize) {
+    auto c = std::make_unique<ConsoleBackend>([](auto) {});
+    ConsoleBackend& console = *c;
+    Rig r(std::move(c));
+    console.resize(80, 24);
+    EXPECT_EQ(r.raised & 2, 0u) << "no driver yet";
+    r.start(2);
+    console.resize(132, 50);
+    EXPECT_EQ(r.device.read(0x100, 2), 132u);
+    EXPECT_EQ(r.device.read(0x102, 2), 50u);
+    EXPECT_NE(r.raised & 2, 0u);
+    r.raised = 0;
+    console.resize(132, 50);
+    EXPECT_EQ(r.raised, 0u) << "nothing changed";
 }
 
 TEST(Pl011, InterruptsWhenThereIsInputAndCarriesItAcross) {
