@@ -3,6 +3,7 @@
 #pragma once
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -23,9 +24,11 @@ class Reply {
     explicit Reply(std::shared_ptr<State> s) : state_(std::move(s)) {}
     void ok(Json result = Json::object()) const;
     void fail(const std::string& code,
-              const Error& e) const;  // codes: not-found, invalid, refused, cancelled, failed
+              const Error& e) const;  // codes: not-found, invalid, refused, cancelled, in-doubt, failed
     void progress(Json p) const;
+    // Runs `f` once if the client leaves before the answer; at once if it has left already.
     void on_disconnect(std::function<void()> f) const;
+    bool client_gone() const;
     // Hands the client's socket over: after `ok`, raw bytes flow through it (console). The server forgets it.
     void upgrade(Json result, std::function<void(boost::asio::local::stream_protocol::socket)> take) const;
 
@@ -44,7 +47,8 @@ class CommandRegistry {
     std::map<std::string, CommandHandler> handlers_;
 };
 
-// Serves a registry on a Unix socket path (mode 0600), on `io`'s thread.
+// Serves a registry on a Unix socket path (mode 0600), on `io`'s thread. A stale socket at `path` is replaced; one that
+// somebody still listens on is not.
 class CommandServer {
   public:
     static Result<std::unique_ptr<CommandServer>> listen(boost::asio::io_context& io, const std::string& path,
@@ -59,7 +63,16 @@ class CommandServer {
     const CommandRegistry& registry_;
 };
 
-// One request from a program that waits for the answer. `progress` may be empty. Error::what is the server's.
+// Brackets and braces nest at most this deep in a request: nlohmann::json copies and prints recursively, so that depth
+// would be the sender's way to exhaust our stack.
+inline constexpr unsigned kDeepestJson = 32;
+bool nests_too_deep(const std::string& line);
+
+// The process that listens on a Unix socket; 0 if nobody does.
+int listener_of(const std::string& path);
+
+// One request from a program that waits for the answer. `progress` may be empty. Error::what is the server's; code
+// "unreachable": nobody listens.
 struct CallError {
     std::string code;
     Error error;
@@ -68,9 +81,11 @@ tl::expected<Json, CallError> call(const std::string& path, const std::string& c
                                    const std::function<void(const Json&)>& progress = {},
                                    int* keep_fd = nullptr);
 
-// The same without waiting, on `io`'s thread: exactly one of done's arguments counts.
+// The same without waiting, on `io`'s thread. With a timeout, a server that has not answered by then is an error of code
+// "timeout".
 void async_call(boost::asio::io_context& io, const std::string& path, const std::string& command,
                 const Json& args, std::function<void(const Json&)> progress,
-                std::function<void(tl::expected<Json, CallError>)> done);
+                std::function<void(tl::expected<Json, CallError>)> done,
+                std::chrono::milliseconds timeout = std::chrono::milliseconds::zero());
 
 }  // namespace proa::vmm
