@@ -1,6 +1,5 @@
 #include "vmm/daemon/daemon.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
@@ -16,33 +15,13 @@
 #include <regex>
 
 namespace proa::vmm {
-namespace {
-
-// A restarted proad opens its guests' memory anew: it must not go away with a killed proa-vm.
-int memfd_of(int pid) {
-    const std::string directory = "/proc/" + std::to_string(pid) + "/fd";
-    int found = -1;
-    if (DIR* d = ::opendir(directory.c_str())) {
-        while (const dirent* e = ::readdir(d)) {
-            char target[256] = {};
-            const std::string link = directory + "/" + e->d_name;
-            if (::readlink(link.c_str(), target, sizeof(target) - 1) > 0 &&
-                std::strstr(target, "memfd:") != nullptr && found < 0)
-                found = ::open(link.c_str(), O_RDWR | O_CLOEXEC);
-        }
-        ::closedir(d);
-    }
-    return found;
-}
-
-}  // namespace
-
 Result<std::unique_ptr<Daemon>> Daemon::create(boost::asio::io_context& io, DaemonOptions options) {
     for (const char* d : {"", "/vm", "/sessions", "/log"})
         ::mkdir((options.run + d).c_str(), d[0] == 0 ? 0755 : 0700);
+    std::unique_ptr<Daemon> d(new Daemon(io, std::move(options)));
+    if (auto r = d->lock(); !r) return tl::unexpected(r.error());
     auto host = HostFunction::open();
     if (!host) return tl::unexpected(host.error());
-    std::unique_ptr<Daemon> d(new Daemon(io, std::move(options)));
     d->host_ = std::move(*host);
     d->adopt();
     d->register_commands();
@@ -55,41 +34,22 @@ Result<std::unique_ptr<Daemon>> Daemon::create(boost::asio::io_context& io, Daem
 
 Daemon::Daemon(boost::asio::io_context& io, DaemonOptions options)
     : io_(io), options_(std::move(options)), children_(io, SIGCHLD) {}
-Daemon::~Daemon() = default;
-
-void Daemon::adopt() {
-    DIR* d = ::opendir((options_.run + "/vm").c_str());
-    if (d == nullptr) return;
-    while (const dirent* e = ::readdir(d)) {
-        std::string name = e->d_name;
-        if (name.size() < 6 || name.substr(name.size() - 5) != ".sock") continue;
-        name.resize(name.size() - 5);
-        auto info = call(socket_of(name), "info", Json::object());
-        if (!info) {
-            ::unlink(socket_of(name).c_str());
-            continue;
-        }
-        GuestEntry g{name, info->value("slot", 0u), info->value("pid", 0), -1, false, ""};
-        g.memfd = memfd_of(g.pid);
-        guests_[name] = g;
-        spdlog::info("found {} running in slot {}", name, g.slot);
-    }
-    ::closedir(d);
+Daemon::~Daemon() {
+    server_.reset();
+    if (lock_ >= 0) ::close(lock_);
 }
 
 void Daemon::reap() {
     int status = 0;
     for (int pid; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;)
-        for (auto i = guests_.begin(); i != guests_.end(); ++i) {
-            if (i->second.pid != pid) continue;
+        for (const auto& [name, g] : guests_) {
+            if (g.pid != pid) continue;
             if (WIFSIGNALED(status))
-                spdlog::error("{}: proa-vm was killed by signal {}; its guest is stopped", i->first,
+                spdlog::error("{}: proa-vm was killed by signal {}; its guest is stopped", name,
                               WTERMSIG(status));
             else
-                spdlog::info("{}: ended (exit code {})", i->first, WEXITSTATUS(status));
-            ::unlink(socket_of(i->first).c_str());
-            if (i->second.memfd >= 0) ::close(i->second.memfd);
-            guests_.erase(i);
+                spdlog::info("{}: ended (exit code {})", name, WEXITSTATUS(status));
+            forget(std::string(name));
             break;
         }
     children_.async_wait([this](auto e, int) {
@@ -97,20 +57,37 @@ void Daemon::reap() {
     });
 }
 
-const GuestEntry* Daemon::find(const std::string& name) {
-    const auto i = guests_.find(name);
-    if (i == guests_.end()) return nullptr;
-    if (::kill(i->second.pid, 0) != 0 && errno == ESRCH) {  // adopted ones are not our children
+// The process is gone, and with its /dev/uioN so is the guest (losing Bus Master waits for that): its memory can go.
+void Daemon::forget(const std::string& name) {
+    for (const char* kind : {"sock", "cfg", "session"}) ::unlink(file_of(name, kind).c_str());
+    if (const auto i = guests_.find(name); i != guests_.end()) {
         if (i->second.memfd >= 0) ::close(i->second.memfd);
         guests_.erase(i);
-        return nullptr;
     }
-    return &i->second;
+    std::vector<std::function<void()>> waiting;
+    const auto [first, last] = gone_.equal_range(name);
+    for (auto i = first; i != last; ++i) waiting.push_back(std::move(i->second));
+    gone_.erase(first, last);
+    for (auto& f : waiting) f();
 }
 
-const GuestEntry* Daemon::find_session(const std::string& session) {
+void Daemon::when_gone(const std::string& name, std::function<void()> f) {
+    if (find(name) == nullptr) return f();
+    gone_.emplace(name, std::move(f));
+}
+
+void Daemon::kill_guest(const std::string& name) const {
+    if (const GuestEntry* g = find(name)) ::kill(g->pid, SIGKILL);
+}
+
+const GuestEntry* Daemon::find(const std::string& name) const {
+    const auto i = guests_.find(name);
+    return i == guests_.end() ? nullptr : &i->second;
+}
+
+const GuestEntry* Daemon::find_session(const std::string& session) const {
     for (const auto& [name, g] : guests_)
-        if (g.session == session) return find(name);
+        if (g.session == session) return &g;
     return nullptr;
 }
 
@@ -130,8 +107,9 @@ Result<GuestEntry> Daemon::spawn(const GuestConfig& c, const StartRequest& r) {
     if (!slot) return tl::unexpected(slot.error());
     auto memfd = create_huge_memfd(c.name, (c.memory_mib << 20) + HugeMemory::kChunk);
     if (!memfd) return tl::unexpected(memfd.error());
-    const std::string base = options_.run + "/log/" + c.name, config = options_.run + "/vm/" + c.name + ".cfg";
+    const std::string base = options_.run + "/log/" + c.name, config = file_of(c.name, "cfg");
     std::ofstream(config) << c.text << "\n";
+    if (!r.session.empty()) std::ofstream(file_of(c.name, "session")) << r.session << "\n";
     std::vector<std::string> args{options_.vm_program,
                                   config,
                                   "--slot",
@@ -188,7 +166,7 @@ void Daemon::wait_ready(const std::string& name, unsigned tries, std::vector<std
     const GuestEntry* g = find(name);
     if (g == nullptr || tries == 0) {
         std::string why = tail_of_log(name);
-        if (g != nullptr) ::kill(g->pid, SIGKILL);
+        kill_guest(name);
         return ready(fail(why.empty() ? name + ": proa-vm did not start" : why,
                           why.empty() ? "see " + options_.run + "/log/" + name + ".log" : ""));
     }
@@ -203,18 +181,34 @@ void Daemon::wait_ready(const std::string& name, unsigned tries, std::vector<std
         });
 }
 
-void Daemon::start(const StartRequest& r, std::function<void(Result<Json>)> ready) {
+tl::expected<GuestConfig, CallError> Daemon::check(const StartRequest& r) const {
+    const auto no = [](const char* code, std::string what, std::string remedy) {
+        return tl::unexpected(CallError{code, {std::move(what), std::move(remedy)}});
+    };
     auto c = parse_config(r.config_text, r.file, r.overrides);
-    if (!c) return ready(tl::unexpected(c.error()));
+    if (!c) return tl::unexpected(CallError{"invalid", c.error()});
     if (!std::regex_match(c->name, std::regex("[A-Za-z0-9_.+-]{1,47}")) || c->name[0] == '.')
-        return ready(fail("name: '" + c->name + "' is not a usable guest name",
-                          "letters, digits, _ . + - only, at most 47"));
+        return no("invalid", r.file + ": name: '" + c->name + "' is not a usable guest name",
+                  "letters, digits, _ . + - only, at most 47");
     if (find(c->name) != nullptr)
-        return ready(fail("a guest named " + c->name + " runs here already",
-                          "choose another name, or proa destroy " + c->name));
-    if (!r.incoming && ::access(c->kernel.c_str(), R_OK) != 0)
-        return ready(fail("kernel: cannot read " + c->kernel + ": " + std::strerror(errno),
-                          "correct `kernel` in " + r.file));
+        return no("refused", "a guest named " + c->name + " runs here already",
+                  "choose another name, or proa destroy " + c->name);
+    if (r.incoming) return *c;
+    for (const auto& [key, path] : {std::pair("kernel", c->kernel), std::pair("ramdisk", c->ramdisk)}) {
+        if (path.empty()) continue;
+        if (path[0] != '/')
+            return no("invalid", r.file + ": " + key + ": '" + path + "' is not an absolute path",
+                      "proad does not know the directory you are in");
+        if (::access(path.c_str(), R_OK) != 0)
+            return no("invalid", r.file + ": " + key + ": cannot read " + path + ": " + std::strerror(errno),
+                      std::string("correct `") + key + "` in " + r.file);
+    }
+    return *c;
+}
+
+void Daemon::start(const StartRequest& r, std::function<void(Result<Json>)> ready) {
+    auto c = check(r);
+    if (!c) return ready(tl::unexpected(c.error().error));
     auto g = spawn(*c, r);
     if (!g) return ready(tl::unexpected(g.error()));
     guests_[c->name] = *g;

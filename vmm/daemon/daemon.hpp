@@ -2,10 +2,12 @@
 // again from their sockets after a restart; answers `proa` on a Unix socket. One thread; nothing here blocks for long.
 #pragma once
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "vmm/config/guest_config.hpp"
 #include "vmm/hv/host_function.hpp"
@@ -36,9 +38,9 @@ class Daemon {
     const DaemonOptions& options() const { return options_; }
     CommandRegistry& commands() { return commands_; }
     HostFunction& host() { return *host_; }
-    const GuestEntry* find(const std::string& name);
-    const GuestEntry* find_session(const std::string& session);
-    std::string socket_of(const std::string& name) const { return options_.run + "/vm/" + name + ".sock"; }
+    const GuestEntry* find(const std::string& name) const;
+    const GuestEntry* find_session(const std::string& session) const;
+    std::string socket_of(const std::string& name) const { return file_of(name, "sock"); }
     std::string sessions_directory() const { return options_.run + "/sessions"; }
 
     struct StartRequest {
@@ -49,22 +51,39 @@ class Daemon {
     };
     // Parses, checks, starts proa-vm; `ready` is called when its socket answers, or with the reason it did not.
     void start(const StartRequest& r, std::function<void(Result<Json>)> ready);
+    // The checks alone: codes "invalid" (the config) and "refused" (this host, now).
+    tl::expected<GuestConfig, CallError> check(const StartRequest& r) const;
 
   private:
     Daemon(boost::asio::io_context& io, DaemonOptions options);
+    Result<void> lock();
     void adopt();
     void reap();
+    void watch(const std::string& name, int pid);
+    void forget(const std::string& name);
+    void kill_guest(const std::string& name) const;
+    void when_gone(const std::string& name, std::function<void()> f);
     void wait_ready(const std::string& name, unsigned tries, std::vector<std::string> warnings,
                     std::function<void(Result<Json>)> ready);
     Result<GuestEntry> spawn(const GuestConfig& c, const StartRequest& r);
     Result<unsigned> free_slot();
     void register_commands();
+    void register_host_commands();
+    void list(const Reply& r);
+    void guest_command(const Json& args, const Reply& r);
+    void destroy(const std::string& name, const Reply& r);
     std::string tail_of_log(const std::string& name) const;
+    std::string file_of(const std::string& name, const char* kind) const {
+        return options_.run + "/vm/" + name + "." + kind;
+    }
 
     boost::asio::io_context& io_;
     DaemonOptions options_;
+    int lock_ = -1;
     std::unique_ptr<HostFunction> host_;
     std::map<std::string, GuestEntry> guests_;
+    std::multimap<std::string, std::function<void()>> gone_;
+    std::uint64_t log_from_ = 0;  // what `proa dmesg --clear` has left behind
     CommandRegistry commands_;
     std::unique_ptr<CommandServer> server_;
     boost::asio::signal_set children_;

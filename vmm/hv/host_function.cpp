@@ -35,15 +35,15 @@ Result<abi::HostInfo> HostFunction::info() {
     return payload<abi::HostInfo>(*function_);
 }
 
-Result<std::string> HostFunction::log() {
+Result<std::string> HostFunction::log(std::uint64_t& sequence) {
     std::string text;
-    for (std::uint64_t sequence = 0;;) {
+    for (;;) {
         auto r = function_->run(abi::Op::ReadLog, "read the log", {sequence});
         if (!r) return tl::unexpected(r.error());
         const std::uint64_t n = std::min<std::uint64_t>(r->results[0], abi::kPayloadSize);
+        sequence = r->results[1];
         if (n == 0) return text;
         text.append(reinterpret_cast<const char*>(function_->area().payload), n);
-        sequence = r->results[1];
     }
 }
 

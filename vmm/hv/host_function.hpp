@@ -9,7 +9,8 @@ class HostFunction {
   public:
     static Result<std::unique_ptr<HostFunction>> open();
     Result<abi::HostInfo> info();
-    Result<std::string> log();  // all that the ring still holds
+    // What the ring still holds from byte `sequence` on; moves `sequence` past it.
+    Result<std::string> log(std::uint64_t& sequence);
     Result<std::vector<abi::PcpuStats>> cpus();
     // Nothing if a guest that was shown `p` can run here; else what is missing.
     Result<void> check(const abi::CpuPolicy& p);
