@@ -4,13 +4,12 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <iterator>
-#include <thread>
 
+#include "completion/script.hpp"
+#include "programs/help.hpp"
 #include "transport/frame.hpp"
 #include "transport/keys.hpp"
-#include "vmm/cli/client.hpp"
+#include "vmm/cli/verbs.hpp"
 
 using namespace proa;
 using namespace proa::vmm::cli;
@@ -87,166 +86,142 @@ int run_migrate(const Context& c, const MigrateArgs& a) {
                    a.progress || ::isatty(2) != 0);
 }
 
-double counter_frequency(const Context& c) {
-    Json h;
-    return ask(c, "host", Json::object(), h) == kOk ? h.value("cntfrq", 0.0) : 0.0;
+int run_keys(const std::string& directory, const std::vector<std::string>& hosts) {
+    if (auto k = transport::init_keys(directory, hosts); !k)
+        return complain({"failed", {k.error().what, k.error().remedy}});
+    for (const auto& h : hosts)
+        std::printf("%s/%s: copy to /etc/proa/keys on %s\n", directory.c_str(), h.c_str(), h.c_str());
+    return kOk;
 }
 
-int run_create(const Context& c, const std::string& file, const std::vector<std::string>& overrides,
-               bool paused, bool attach) {
-    std::ifstream in(file);
-    if (!in) return complain({"invalid", {"cannot read " + file + ": " + std::strerror(errno), ""}});
-    Json r;
-    const int e = ask(c, "create",
-                      {{"config", std::string(std::istreambuf_iterator<char>(in), {})},
-                       {"file", file},
-                       {"overrides", overrides},
-                       {"paused", paused}},
-                      r);
-    if (e != kOk) return e;
-    for (const auto& w : r.value("warnings", Json::array()))
-        std::fprintf(stderr, "proa: warning: %s\n", w.get<std::string>().c_str());
-    if (c.json)
-        std::printf("%s\n", r.dump().c_str());
+int run_help(CLI::App& app, const std::string& topic) {
+    std::string text;
+    const auto verbs = app.get_subcommands([&](const CLI::App* s) { return s->get_name() == topic; });
+    if (topic == "exit-codes")
+        text = exit_codes_text();
+    else if (topic == "config")
+        text = kConfigHelp;
+    else if (topic.empty())
+        text = app.help();
+    else if (!verbs.empty())
+        text = verbs.front()->help("proa");
     else
-        std::printf("%s: %s, ID %u\n", r.value("name", "").c_str(), r.value("state", "").c_str(),
-                    r.value("slot", 0u));
-    return attach ? console(c, r.value("name", "")) : kOk;
-}
-
-int run_list(const Context& c, const std::string& only, bool vcpus) {
-    Json r;
-    if (const int e = ask(c, "list", Json::object(), r); e != kOk) return e;
-    Json guests = Json::array();
-    for (const auto& g : r["guests"])
-        if (only.empty() || g.value("name", "") == only) guests.push_back(g);
-    if (!only.empty() && guests.empty())
         return complain(
-            {"not-found", {"no guest named " + only + " on this host", "proa list shows what runs here"}});
-    if (c.json)
-        std::printf("%s\n", guests.dump().c_str());
-    else if (vcpus)
-        print_vcpus(guests, counter_frequency(c));
-    else
-        print_list(guests, counter_frequency(c));
+            {"invalid", {"no help on " + topic, "proa help, proa help exit-codes, proa help config"}});
+    std::fputs(text.c_str(), stdout);
     return kOk;
 }
 
-int run_info(const Context& c, const std::string& guest) {
-    Json r;
-    const int e =
-        guest.empty() ? ask(c, "host", Json::object(), r) : ask_guest(c, guest, "info", Json::object(), r);
-    if (e != kOk) return e;
-    if (c.json) {
-        std::printf("%s\n", r.dump().c_str());
-        return kOk;
-    }
-    for (const auto& [k, v] : r.items())
-        std::printf("%-16s %s\n", k.c_str(), v.is_string() ? v.get<std::string>().c_str() : v.dump().c_str());
-    return kOk;
-}
-
-int run_top(const Context& c, unsigned seconds, unsigned rounds) {
-    for (unsigned i = 0; rounds == 0 || i < rounds; ++i) {
-        if (i > 0) std::this_thread::sleep_for(std::chrono::seconds(seconds));
-        if (::isatty(1) != 0) std::printf("\x1b[H\x1b[2J");
-        if (const int e = run_list(c, "", true); e != kOk) return e;
-    }
-    return kOk;
+// CLI11's own text names the argument that is wrong; ours adds where to look.
+int usage_error(const CLI::App& app, const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    const auto verbs = app.get_subcommands();
+    const std::string verb = verbs.empty() ? "" : verbs.front()->get_name();
+    return complain({"invalid", {e.what(), app.get_name() + (verb.empty() ? "" : " " + verb) + " --help"}});
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
     Context c;
-    const char* name = std::strrchr(argv[0], '/');
-    const bool as_migrate = std::strcmp(name != nullptr ? name + 1 : argv[0], "migrate") == 0;
+    const char* slash = std::strrchr(argv[0], '/');
+    const bool as_migrate = std::strcmp(slash != nullptr ? slash + 1 : argv[0], "migrate") == 0;
     CLI::App app(as_migrate ? "migrate: moves a running guest to another host"
-                            : "proa: guests on this host, and their way to others");
+                            : "proa: guests on this host, and their way to others",
+                 as_migrate ? "migrate" : "proa");
     app.add_option("--socket", c.socket, "proad's socket")->capture_default_str();
     app.add_flag("--json", c.json, "facts as JSON");
     app.set_version_flag("--version", "proa " PROA_VERSION);
+    app.footer(as_migrate ? "Exit codes: proa help exit-codes"
+                          : "More: proa help VERB, proa help config, proa help exit-codes");
     MigrateArgs m;
-    std::string guest, file, vcpu, cpus, directory = "keys";
-    std::vector<std::string> overrides, hosts;
-    bool paused = false, attach = false;
-    unsigned interval = 2, rounds = 0;
     if (as_migrate) {
         add_migrate(app, m);
-        CLI11_PARSE(app, argc, argv);
+        try {
+            app.parse(argc, argv);
+        } catch (const CLI::ParseError& e) {
+            return usage_error(app, e);
+        }
         return run_migrate(c, m);
     }
+    CreateArgs creation;
+    PowerArgs power;
+    std::string guest, vcpu, cpus, topic, shell = "bash", directory = "keys";
+    std::vector<std::string> hosts;
+    unsigned interval = 2, rounds = 0;
+    bool clear = false, follow = false, vcpus = false;
     app.require_subcommand(1);
     app.fallthrough();
-    const auto with_guest = [&](const char* n, const char* help) {
-        auto* s = app.add_subcommand(n, help);
-        s->add_option("guest", guest, "guest's name")->required();
+    const auto verb = [&](const char* name, const char* help, bool guest_needed) {
+        auto* s = app.add_subcommand(name, help);
+        s->add_option("guest", guest, "guest's name")->required(guest_needed);
         return s;
     };
-    auto* create = app.add_subcommand("create", "start a guest from a config file (xl.cfg syntax)");
-    create->add_option("config", file, "config file")->required();
-    create->add_option("setting", overrides, "key=value, over the file's");
-    create->add_flag("-p,--paused", paused, "load it but don't run it");
-    create->add_flag("-c,--console", attach, "attach to its console");
-    auto* list = app.add_subcommand("list", "guests on this host");
-    list->add_option("guest", guest);
-    auto* info = app.add_subcommand("info", "facts about this host, or a guest");
-    info->add_option("guest", guest);
-    auto* con = with_guest("console", "attach to a guest's console (Ctrl-] leaves)");
-    for (const char* s : {"pause", "unpause", "shutdown", "reboot", "destroy"})
-        with_guest(s, (std::string(s) + " a guest").c_str());
-    auto* vl = app.add_subcommand("vcpu-list", "vCPUs and where they run");
-    vl->add_option("guest", guest);
-    auto* pin = with_guest("vcpu-pin", "say where a vCPU may run");
+    auto* create_ = app.add_subcommand("create", "start a guest from a config file (proa help config)");
+    create_->add_option("config", creation.file, "config file")->required();
+    create_->add_option("setting", creation.overrides, "key=value, over the file's");
+    create_->add_flag("-p,--paused", creation.paused, "load it but don't run it");
+    create_->add_flag("-c,--console", creation.attach, "attach to its console");
+    create_->add_flag("-n,--dry-run", creation.dry_run, "check the config, start nothing");
+    auto* list_ = verb("list", "guests on this host: r(unning) b(locked) p(aused) s(topped) c(rashed)", false);
+    auto* info_ = verb("info", "facts about this host, or a guest", false);
+    auto* console_ = verb("console", "attach to a guest's console (Ctrl-] leaves)", true);
+    verb("pause", "stop a guest's vCPUs where they are", true);
+    verb("unpause", "let a paused guest go on", true);
+    auto* shutdown_ = verb("shutdown", "press a guest's power button", true);
+    shutdown_->add_flag("-w,--wait", power.wait, "until it is down");
+    shutdown_->add_option("--timeout", power.timeout, "seconds to wait")->capture_default_str();
+    auto* reboot_ = verb("reboot", "press a guest's power button and start it again (on_reboot)", true);
+    reboot_->add_flag("-F,--force", power.force, "reset it at once instead: it is not asked");
+    verb("destroy", "end a guest at once: it is not asked", true);
+    auto* vcpu_list = verb("vcpu-list", "vCPUs and where they run", false);
+    auto* pin = verb("vcpu-pin", "say where a vCPU may run", true);
     pin->add_option("vcpu", vcpu, "number, or all")->required();
     pin->add_option("cpus", cpus, "CPU list: 0-3,^1 or all")->required();
     std::string log_mode;
-    auto* log = with_guest("dirty-log", "track a guest's writes without moving it, for measurements");
-    log->add_option("mode", log_mode, "off, hardware or write-protect")
+    auto* log_ = verb("dirty-log", "track a guest's writes without moving it, for measurements", true);
+    log_->add_option("mode", log_mode, "off, hardware or write-protect")
         ->required()
         ->check(CLI::IsMember({"off", "hardware", "write-protect"}));
-    auto* dmesg = app.add_subcommand("dmesg", "proa-hv's log");
-    auto* top = app.add_subcommand("top", "vCPUs, again and again");
-    top->add_option("-d", interval, "seconds between")->check(CLI::Range(1, 3600));
-    top->add_option("-n", rounds, "how often; 0: until Ctrl-C");
-    auto* mig = app.add_subcommand("migrate", "move a running guest to another host");
-    add_migrate(*mig, m);
+    auto* dmesg_ = app.add_subcommand("dmesg", "proa-hv's log");
+    dmesg_->add_flag("-c,--clear", clear, "next time, show only what is new");
+    dmesg_->add_flag("-f,--follow", follow, "go on until Ctrl-C");
+    auto* top_ = app.add_subcommand("top", "who uses the CPUs, again and again");
+    top_->add_option("-d", interval, "seconds between")->check(CLI::Range(1, 3600))->capture_default_str();
+    top_->add_option("-n", rounds, "how often; 0: until Ctrl-C")->capture_default_str();
+    top_->add_flag("-v,--vcpus", vcpus, "each vCPU too");
+    auto* migrate_ = app.add_subcommand("migrate", "move a running guest to another host");
+    add_migrate(*migrate_, m);
     auto* keys = app.add_subcommand("keys", "TLS credentials of hosts");
     auto* init = keys->add_subcommand("init", "make a CA and a certificate for each host");
     init->add_option("host", hosts, "names or addresses, as others dial them")->required();
     init->add_option("--dir", directory, "where to")->capture_default_str();
     keys->require_subcommand(1);
-    auto* completion = app.add_subcommand("completion", "a bash completion script");
-    auto* help = app.add_subcommand("help", "this text");
+    auto* completion = app.add_subcommand("completion", "a completion script for your shell");
+    completion->add_option("shell", shell, "bash")->check(CLI::IsMember({"bash"}));
+    auto* help = app.add_subcommand("help", "this text, a verb's, config or exit-codes");
+    help->add_option("topic", topic);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
-        return app.exit(e) == 0 ? kOk : kUsage;
+        return usage_error(app, e);
     }
 
+    if (create_->parsed()) return create(c, creation);
+    if (list_->parsed()) return list(c, guest, false);
+    if (vcpu_list->parsed()) return list(c, guest, true);
+    if (info_->parsed()) return info(c, guest);
+    if (console_->parsed()) return console(c, guest);
+    if (shutdown_->parsed()) return shutdown(c, guest, power);
+    if (reboot_->parsed()) return reboot(c, guest, power);
+    if (migrate_->parsed()) return run_migrate(c, m);
+    if (top_->parsed()) return top(c, interval, rounds, vcpus);
+    if (dmesg_->parsed()) return dmesg(c, clear, follow);
+    if (init->parsed()) return run_keys(directory, hosts);
+    if (completion->parsed()) return std::fputs(kBashCompletion, stdout), kOk;
+    if (help->parsed()) return run_help(app, topic);
     Json r;
-    if (create->parsed()) return run_create(c, file, overrides, paused, attach);
-    if (list->parsed()) return run_list(c, guest, false);
-    if (vl->parsed()) return run_list(c, guest, true);
-    if (info->parsed()) return run_info(c, guest);
-    if (con->parsed()) return console(c, guest);
     if (pin->parsed()) return ask_guest(c, guest, "vcpu-pin", {{"vcpu", vcpu}, {"cpus", cpus}}, r);
-    if (log->parsed()) return ask_guest(c, guest, "dirty-log", {{"mode", log_mode}}, r);
-    if (mig->parsed()) return run_migrate(c, m);
-    if (top->parsed()) return run_top(c, interval, rounds);
-    if (dmesg->parsed()) {
-        const int e = ask(c, "dmesg", Json::object(), r);
-        if (e == kOk) std::fputs(r.value("text", "").c_str(), stdout);
-        return e;
-    }
-    if (init->parsed()) {
-        if (auto k = transport::init_keys(directory, hosts); !k)
-            return complain({"failed", {k.error().what, k.error().remedy}});
-        for (const auto& h : hosts)
-            std::printf("%s/%s: copy to /etc/proa/keys on %s\n", directory.c_str(), h.c_str(), h.c_str());
-        return kOk;
-    }
-    if (completion->parsed()) return std::fputs(completion_script(), stdout), kOk;
-    if (help->parsed()) return std::fputs(app.help().c_str(), stdout), kOk;
+    if (log_->parsed()) return ask_guest(c, guest, "dirty-log", {{"mode", log_mode}}, r);
     return ask_guest(c, guest, app.get_subcommands().front()->get_name(), Json::object(), r);
 }

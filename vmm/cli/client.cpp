@@ -3,15 +3,41 @@
 #include <cstdio>
 
 namespace proa::vmm::cli {
+namespace {
+
+constexpr struct {
+    const char* code;
+    Exit exit;
+} kExits[] = {
+    {"not-found", kNotFound}, {"refused", kRefused}, {"cancelled", kCancelled},     {"in-doubt", kInDoubt},
+    {"invalid", kUsage},      {"timeout", kTimeout}, {"unreachable", kUnreachable},
+};
+
+}  // namespace
+
+const char* exit_codes_text() {
+    return R"(proa and migrate end with one of these codes; they don't change between versions.
+
+  0  done
+  1  failed: the message says what and why; what was begun has been undone
+  2  wrong usage, or a wrong configuration (the message names file and line)
+  3  no guest of that name on this host
+  4  refused: the guest or the host is in the wrong state for it; nothing was changed
+  5  cancelled; a guest that was on its way stays where it was
+  6  in doubt: the link was lost at the moment of commit; the guest is paused here (proa migrate --resolve)
+  7  no answer in time
+  8  proad cannot be reached
+
+A command that a signal ends has the shell's code for it (130 after Ctrl-C).
+)";
+}
 
 int complain(const CallError& e) {
     std::fprintf(stderr, "proa: %s\n", e.error.what.c_str());
     if (!e.error.remedy.empty()) std::fprintf(stderr, "  %s\n", e.error.remedy.c_str());
-    if (e.code == "not-found") return kNotFound;
-    if (e.code == "refused") return kRefused;
-    if (e.code == "cancelled") return kCancelled;
-    if (e.code == "in-doubt") return kInDoubt;
-    return e.code == "invalid" ? kUsage : kFailed;
+    for (const auto& row : kExits)
+        if (e.code == row.code) return row.exit;
+    return kFailed;
 }
 
 int ask(const Context& c, const std::string& command, const Json& args, Json& result,
@@ -27,38 +53,9 @@ int ask_guest(const Context& c, const std::string& guest, const std::string& com
     return ask(c, "guest", {{"guest", guest}, {"cmd", command}, {"args", args}}, result, progress);
 }
 
-void print_list(const Json& guests, double cntfrq) {
-    std::printf("%-40s %4s %6s %5s %9s %9s\n", "Name", "ID", "Mem", "VCPUs", "State", "Time(s)");
-    for (const auto& g : guests)
-        std::printf("%-40s %4u %6llu %5u %9s %9.1f\n", g.value("name", "").c_str(), g.value("slot", 0u),
-                    static_cast<unsigned long long>(g.value("memory_mib", 0ull)), g.value("vcpus", 0u),
-                    g.value("state", "").c_str(),
-                    cntfrq > 0 ? static_cast<double>(g.value("run_ticks", 0ull)) / cntfrq : 0.0);
-}
-
-void print_vcpus(const Json& guests, double cntfrq) {
-    std::printf("%-32s %4s %5s %5s %9s %9s  %s\n", "Name", "ID", "VCPU", "CPU", "State", "Time(s)", "Affinity");
-    for (const auto& g : guests)
-        for (const auto& v : g.value("vcpu_list", Json::array()))
-            std::printf("%-32s %4u %5u %5u %9s %9.1f  %#llx\n", g.value("name", "").c_str(),
-                        g.value("slot", 0u), v.value("vcpu", 0u), v.value("pcpu", 0u),
-                        v.value("state", "").c_str(),
-                        cntfrq > 0 ? static_cast<double>(v.value("run_ticks", 0ull)) / cntfrq : 0.0,
-                        static_cast<unsigned long long>(v.value("affinity", 0ull)));
-}
-
-const char* completion_script() {
-    return R"bash(_proa() {
-    local cur=${COMP_WORDS[COMP_CWORD]} commands="create list info console pause unpause shutdown reboot destroy vcpu-list vcpu-pin dirty-log dmesg top migrate keys completion help"
-    if [ "$COMP_CWORD" = 1 ]; then COMPREPLY=($(compgen -W "$commands" -- "$cur")); return; fi
-    case ${COMP_WORDS[1]} in
-        create) COMPREPLY=($(compgen -f -- "$cur")) ;;
-        info|console|pause|unpause|shutdown|reboot|destroy|vcpu-list|vcpu-pin|dirty-log|migrate)
-            COMPREPLY=($(compgen -W "$(proa list 2>/dev/null | awk 'NR>1{print $1}')" -- "$cur")) ;;
-    esac
-}
-complete -F _proa proa
-)bash";
+void print_json(const Json& j) {
+    std::printf("%s\n", j.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+    std::fflush(stdout);
 }
 
 }  // namespace proa::vmm::cli

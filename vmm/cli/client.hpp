@@ -1,4 +1,4 @@
-// Talking to proad, and how `proa` ends: exit codes scripts can rely on.
+// Talking to proad, and how `proa` ends: exit codes scripts can rely on (`proa help exit-codes`).
 #pragma once
 #include <string>
 
@@ -6,8 +6,18 @@
 
 namespace proa::vmm::cli {
 
-// 0 done, 1 failed, 2 wrong usage, 3 no such guest, 4 refused before anything was changed, 5 cancelled, 6 in doubt.
-enum Exit : int { kOk = 0, kFailed = 1, kUsage = 2, kNotFound = 3, kRefused = 4, kCancelled = 5, kInDoubt = 6 };
+enum Exit : int {
+    kOk = 0,
+    kFailed = 1,
+    kUsage = 2,
+    kNotFound = 3,
+    kRefused = 4,
+    kCancelled = 5,
+    kInDoubt = 6,
+    kTimeout = 7,
+    kUnreachable = 8
+};
+const char* exit_codes_text();
 
 struct Context {
     std::string socket = "/run/proa/proad.sock";
@@ -22,10 +32,6 @@ int ask(const Context& c, const std::string& command, const Json& args, Json& re
 int ask_guest(const Context& c, const std::string& guest, const std::string& command, const Json& args,
               Json& result, const std::function<void(const Json&)>& progress = {});
 
-int console(const Context& c, const std::string& guest);  // until Ctrl-] or the guest ends
-int migrate(const Context& c, const Json& request, bool show_progress);
-void print_list(const Json& guests, double cntfrq);
-void print_vcpus(const Json& guests, double cntfrq);
-const char* completion_script();
+void print_json(const Json& j);
 
 }  // namespace proa::vmm::cli

@@ -1,10 +1,12 @@
 // `proa migrate`: a progress bar while it runs, a summary when it is done.
+#include <signal.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <string>
+#include <thread>
 
-#include "vmm/cli/client.hpp"
+#include "vmm/cli/verbs.hpp"
 
 namespace proa::vmm::cli {
 namespace {
@@ -25,16 +27,38 @@ void draw(const Json& p) {
     if (const unsigned t = p.value("throttle", 0u); t != 0) std::fprintf(stderr, "throttled %u%%  ", t);
 }
 
+// The first Ctrl-C asks for the cancellation and lets the answer come (exit code 5, or 0 if it was too late); the second
+// one leaves at once, and proad cancels because the command is gone.
+void cancel_on_interrupt(const Context& c, const std::string& guest) {
+    sigset_t interrupts;
+    sigemptyset(&interrupts);
+    sigaddset(&interrupts, SIGINT);
+    ::pthread_sigmask(SIG_BLOCK, &interrupts, nullptr);
+    std::thread([=, socket = c.socket] {
+        int which = 0;
+        ::sigwait(&interrupts, &which);
+        std::fprintf(stderr, "\nproa: cancelling; %s stays here\n", guest.c_str());
+        const Json cancel{{"guest", guest}, {"cmd", "migrate-cancel"}, {"args", Json::object()}};
+        // Refused while the hosts still talk about whether it may move at all: said again.
+        while (!call(socket, "guest", cancel)) {
+            const timespec pause{0, 200'000'000};
+            if (::sigtimedwait(&interrupts, nullptr, &pause) == SIGINT) ::_exit(130);
+        }
+        ::sigwait(&interrupts, &which);
+        ::_exit(130);
+    }).detach();
+}
+
 }  // namespace
 
 int migrate(const Context& c, const Json& request, bool show_progress) {
+    cancel_on_interrupt(c, request.at("guest").get<std::string>());
     bool drew = false;
     Json done;
     const int e = ask(c, "migrate", request, done, [&](const Json& p) {
         if (!show_progress) return;
         if (c.json) {
-            std::printf("%s\n", p.dump().c_str());
-            std::fflush(stdout);
+            print_json(p);
         } else {
             draw(p);
             drew = true;
@@ -43,7 +67,7 @@ int migrate(const Context& c, const Json& request, bool show_progress) {
     if (drew) std::fprintf(stderr, "\n");
     if (e != kOk) return e;
     if (c.json) {
-        std::printf("%s\n", done.dump().c_str());
+        print_json(done);
         return kOk;
     }
     std::uint64_t pages = 0, zero = 0;

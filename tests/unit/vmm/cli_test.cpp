@@ -1,0 +1,208 @@
+// The `proa` program as scripts see it: output, exit codes, messages; against a stand-in for proad on a socket. What real
+// guests do is tests/system/cases_cli.py's.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <thread>
+
+#include "vmm/json_lines.hpp"
+
+namespace proa::vmm {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+struct Ended {
+    int code;
+    std::string out;
+};
+
+class Cli : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        base = ::testing::TempDir() + "proa-cli-" + std::to_string(::getpid());
+        socket = base + ".sock";
+        commands.add("list", [this](const Json&, const Reply& r) { r.ok({{"guests", guests}}); });
+        commands.add("host", [](const Json&, const Reply& r) {
+            r.ok({{"pcpus", 2}, {"cntfrq", 1000.0}, {"uptime_s", 1.5}});
+        });
+        commands.add("create", [this](const Json& a, const Reply& r) {
+            asked = a;
+            r.ok({{"name", "g1"},
+                  {"slot", 1},
+                  {"state", "running"},
+                  {"warnings", {"a.cfg:3: unknown key `x` is ignored"}}});
+        });
+        commands.add("guest", [this](const Json& a, const Reply& r) {
+            asked = a;
+            if (a["guest"] == "none")
+                return r.fail("not-found", {"no guest named none on this host", "proa list"});
+            if (!refusal.empty()) return r.fail(refusal, {"because", "do this"});
+            r.ok();
+        });
+        auto s = CommandServer::listen(io, socket, commands);
+        ASSERT_TRUE(s);
+        server = std::move(*s);
+        thread = std::thread([this] {
+            const auto work = boost::asio::make_work_guard(io);
+            io.run();
+        });
+    }
+    void TearDown() override {
+        io.stop();
+        thread.join();
+        server.reset();
+        ::unlink((base + ".cfg").c_str());
+    }
+    Ended run(const std::string& arguments, const std::string& program = PROA_PROGRAM) const {
+        FILE* p = ::popen((program + " --socket " + socket + " " + arguments + " 2>&1").c_str(), "r");
+        Ended e{-1, ""};
+        for (char b[4096]; std::size_t n = ::fread(b, 1, sizeof(b), p);) e.out.append(b, n);
+        const int status = ::pclose(p);
+        if (WIFEXITED(status)) e.code = WEXITSTATUS(status);
+        return e;
+    }
+    std::string config(const std::string& text) const {
+        std::ofstream(base + ".cfg") << text;
+        return base + ".cfg";
+    }
+    std::string base, socket, refusal;
+    boost::asio::io_context io;
+    CommandRegistry commands;
+    Json guests = Json::array(
+             {{{"name", "g1"}, {"slot", 1}, {"state", "running"}, {"vcpus", 1}, {"memory_mib", 64}}}),
+         asked;
+    std::unique_ptr<CommandServer> server;
+    std::thread thread;
+};
+
+TEST_F(Cli, ExitCodesTellScriptsWhatHappened) {
+    EXPECT_EQ(run("pause g1").code, 0);
+    EXPECT_EQ(run("pause none").code, 3);
+    EXPECT_EQ(run("list none").code, 3);
+    const std::pair<const char*, int> rows[] = {
+        {"failed", 1}, {"invalid", 2}, {"refused", 4}, {"cancelled", 5}, {"in-doubt", 6}};
+    for (const auto& [code, exit] : rows) {
+        refusal = code;
+        const Ended e = run("pause g1");
+        EXPECT_EQ(e.code, exit) << code;
+        EXPECT_EQ(e.out, "proa: because\n  do this\n");
+    }
+    for (const char* wrong : {"", "frobnicate", "pause", "pause g1 --frobnicate", "top -d none", "migrate g1",
+                              "migrate g1 h --downtime 0", "migrate g1 h --compress 99", "create /nonexistent",
+                              "help frobnicate", "completion fish"})
+        EXPECT_EQ(run(wrong).code, 2) << wrong;
+    const Ended away = run("", std::string(PROA_PROGRAM) + " list --socket /nonexistent/x; exit $? #");
+    EXPECT_EQ(away.code, 8);
+    EXPECT_THAT(run("help exit-codes").out,
+                ::testing::AllOf(HasSubstr("  4  refused"), HasSubstr("  8  proad cannot be reached")));
+}
+
+TEST_F(Cli, EveryVerbHasHelp) {
+    const Ended all = run("help");
+    EXPECT_EQ(all.code, 0);
+    for (const char* verb :
+         {"create", "list", "info", "console", "pause", "unpause", "shutdown", "reboot", "destroy", "vcpu-list",
+          "vcpu-pin", "dmesg", "top", "migrate", "keys", "completion", "help"}) {
+        EXPECT_THAT(all.out, HasSubstr(verb));
+        const Ended one = run(std::string("help ") + verb), same = run(std::string(verb) + " --help");
+        EXPECT_EQ(one.code, 0);
+        EXPECT_THAT(one.out, HasSubstr(std::string("proa ") + verb)) << "names itself";
+        EXPECT_EQ(same.code, 0);
+    }
+    EXPECT_THAT(run("help config").out, HasSubstr("on_crash"));
+    EXPECT_THAT(run("--version").out, HasSubstr("proa 0"));
+}
+
+TEST_F(Cli, CreateSendsTheFileAndShowsWarnings) {
+    const Ended e = run("create " + config("name='g1'\nkernel='/k'\n") + " memory=64 'extra=\"a b\"' --paused");
+    EXPECT_EQ(e.code, 0) << e.out;
+    EXPECT_EQ(e.out, "proa: warning: a.cfg:3: unknown key `x` is ignored\ng1: running, ID 1\n");
+    EXPECT_EQ(asked["config"], "name='g1'\nkernel='/k'\n");
+    EXPECT_EQ(asked["overrides"], Json::array({"memory=64", "extra=\"a b\""}));
+    EXPECT_EQ(asked["paused"], true);
+}
+
+TEST_F(Cli, ADryRunChecksWithoutProad) {
+    server.reset();
+    const Ended good = run("create --dry-run " + config("name='g1'\nkernel='/k'\nnonsense=1\n"));
+    EXPECT_EQ(good.code, 0) << good.out;
+    EXPECT_THAT(good.out, HasSubstr(".cfg:3: unknown key `nonsense` is ignored"));
+    const Ended bad = run("create -n " + config("name='g1'\nkernel='/k'\n\nvcpus=99\n"));
+    EXPECT_EQ(bad.code, 2);
+    EXPECT_THAT(bad.out, HasSubstr(".cfg:4: vcpus: must be a number from 1 to 8"));
+}
+
+TEST_F(Cli, JsonIsOneDocumentALine) {
+    const Json l = Json::parse(run("list --json").out);
+    EXPECT_EQ(l.at(0).at("name"), "g1");
+    EXPECT_EQ(Json::parse(run("--json info").out).at("pcpus"), 2);
+    const std::string rounds = run("top -d 1 -n 1 --json").out;
+    EXPECT_EQ(Json::parse(rounds).at("guests").at(0).at("name"), "g1");
+}
+
+TEST_F(Cli, ShutdownWaitsForTheGuestToGo) {
+    const Ended slow = run("shutdown g1 --wait --timeout 1");
+    EXPECT_EQ(slow.code, 7);
+    EXPECT_THAT(slow.out, HasSubstr("has not shut down within 1 s"));
+    guests[0]["state"] = "stopped";
+    EXPECT_EQ(run("shutdown g1 -w").code, 0) << "preserved";
+    guests = Json::array();
+    EXPECT_EQ(run("shutdown g1 -w").code, 0);
+    EXPECT_EQ(run("reboot g1 --force").code, 0);
+    EXPECT_EQ(asked, (Json{{"guest", "g1"}, {"cmd", "reboot"}, {"args", {{"force", true}}}}));
+}
+
+TEST_F(Cli, TheCompletionKnowsVerbsGuestsAndOptions) {
+    const auto complete = [&](const std::string& words) {
+        std::ofstream(base + ".cfg") << run("completion bash").out << "proa() { " << PROA_PROGRAM
+                                     << " --socket " << socket << " \"$@\"; }\nCOMP_WORDS=(" << words
+                                     << ")\nCOMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n"
+                                     << "_proa\necho \" ${COMPREPLY[*]} \"\n";
+        FILE* p = ::popen(("bash " + base + ".cfg 2>&1").c_str(), "r");
+        std::string out;
+        for (char b[4096]; std::size_t n = ::fread(b, 1, sizeof(b), p);) out.append(b, n);
+        ::pclose(p);
+        return out;
+    };
+    EXPECT_THAT(complete("proa ''"), ::testing::AllOf(HasSubstr(" create "), HasSubstr(" vcpu-pin ")));
+    EXPECT_EQ(complete("proa pau"), " pause \n");
+    EXPECT_EQ(complete("proa --json pause ''"), " g1 \n");
+    EXPECT_EQ(complete("migrate ''"), " g1 \n");
+    EXPECT_THAT(complete("proa migrate g1 --d"),
+                ::testing::AllOf(HasSubstr("--downtime"), HasSubstr("--dirty-log"), Not(HasSubstr("--json"))));
+    EXPECT_EQ(complete("proa migrate g1 h --no-converge g"), " giveup \n");
+    // Every option the completion offers is one the verb has.
+    for (const char* verb : {"create", "shutdown", "reboot", "dmesg", "top", "migrate"}) {
+        const std::string help = run(std::string(verb) + " --help").out,
+                          offered = complete(std::string("proa ") + verb + " -");
+        std::istringstream words(offered);
+        for (std::string w; words >> w;)
+            if (w != "--json" && w != "--socket") EXPECT_THAT(help, HasSubstr(w)) << verb;
+    }
+}
+
+TEST_F(Cli, AnInterruptedMigrationIsCancelledAndSaysSo) {
+    Reply* waiting = nullptr;
+    commands.add("migrate", [&](const Json&, const Reply& r) { waiting = new Reply(r); });
+    commands.add("guest", [&](const Json& a, const Reply& r) {
+        asked = a;
+        waiting->fail("cancelled", {"cancelled", ""});
+        delete waiting;
+        waiting = nullptr;
+        r.ok();
+    });
+    const Ended e =
+        run("", "timeout --preserve-status -s INT 1 " + std::string(PROA_PROGRAM) + " migrate g1 other");
+    EXPECT_EQ(e.code, 5) << e.out;
+    EXPECT_EQ(asked["cmd"], "migrate-cancel");
+    EXPECT_THAT(e.out, HasSubstr("g1 stays here"));
+}
+
+}  // namespace
+}  // namespace proa::vmm
