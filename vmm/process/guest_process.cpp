@@ -220,12 +220,12 @@ Result<void> GuestProcess::press(PowerButton::Intent intent) {
 Result<void> GuestProcess::freeze() {
     if (auto r = machine_->pause(); !r) return r;
     frozen_ = true;
+    state_ = GuestState::Switching;
     machine_->dispatch(*this);  // exits and notifies from before the pause
     for (Device* d : devices_) d->quiesce();
     if (ended_while_frozen_)
         return fail(config_.name + " stopped by itself at the moment it should have moved",
                     "proa list tells whether it runs");
-    state_ = GuestState::Switching;
     return {};
 }
 
