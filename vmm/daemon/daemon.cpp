@@ -1,6 +1,7 @@
 #include "vmm/daemon/daemon.hpp"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
@@ -131,6 +132,9 @@ Result<GuestEntry> Daemon::spawn(const GuestConfig& c, const StartRequest& r) {
     const int pid = ::fork();
     if (pid == 0) {
         ::setsid();
+        // Asio opens sockets without CLOEXEC: a guest that inherited proad's listeners would keep them (and their
+        // ports) from the next proad.
+        ::close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
         ::fcntl(*memfd, F_SETFD, 0);
         ::dup2(log, 1);
         ::dup2(log, 2);
