@@ -22,6 +22,8 @@ std::vector<std::string> split(const std::string& s, char by) {
     return out;
 }
 
+constexpr unsigned kCommandLine = ~0u;  // the "line" of a setting that is none of the file's
+
 class Schema {
   public:
     Schema(std::map<std::string, CfgValue> values, std::string file, GuestConfig& out)
@@ -66,7 +68,10 @@ class Schema {
     }
 
   private:
-    std::string at(unsigned line) const { return file_ + (line != 0 ? ":" + std::to_string(line) : "") + ": "; }
+    std::string at(unsigned line) const {
+        if (line == kCommandLine) return "command line: ";
+        return file_ + (line != 0 ? ":" + std::to_string(line) : "") + ": ";
+    }
     void error(unsigned line, const std::string& key, const std::string& what, const std::string& remedy) {
         if (error_.what.empty()) error_ = {at(line) + key + ": " + what, remedy};
     }
@@ -266,7 +271,10 @@ Result<GuestConfig> parse_config(const std::string& text, const std::string& fil
     for (const auto& o : overrides) {
         auto more = parse_cfg(o, "command line");
         if (!more) return tl::unexpected(more.error());
-        for (auto& [k, v] : *more) (*values)[k] = v;
+        for (auto& [k, v] : *more) {
+            v.line = kCommandLine;
+            (*values)[k] = v;
+        }
     }
     GuestConfig c;
     c.text = text;

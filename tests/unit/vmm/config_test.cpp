@@ -76,6 +76,15 @@ TEST(Config, OverridesWinAndAppendJoins) {
     EXPECT_EQ(c->extra, "x y");
 }
 
+TEST(Config, AWrongOverrideIsNotBlamedOnTheFile) {
+    const auto c = parse_config("name='a'\nkernel='/k'\nmemory=64", "f.cfg", {"memory=1"});
+    ASSERT_FALSE(c);
+    EXPECT_THAT(c.error().what, HasSubstr("command line: memory: must be a number"));
+    const auto warned = parse_config("name='a'\nkernel='/k'", "f.cfg", {"colour='red'"});
+    ASSERT_TRUE(warned);
+    EXPECT_EQ(warned->warnings, std::vector<std::string>{"command line: unknown key `colour` is ignored"});
+}
+
 TEST(Config, CpuLists) {
     std::uint64_t m = 0;
     EXPECT_TRUE(parse_cpu_list("0-3,^1", m));
