@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -37,14 +38,18 @@ void cancel_on_interrupt(const Context& c, const std::string& guest) {
     std::thread([=, socket = c.socket] {
         int which = 0;
         ::sigwait(&interrupts, &which);
+        // sudo and timeout send a signal to the process and to its group: within a second it is the same Ctrl-C.
+        const auto first = std::chrono::steady_clock::now();
+        const auto pressed_again = [&](const timespec& within) {
+            return ::sigtimedwait(&interrupts, nullptr, &within) == SIGINT &&
+                   std::chrono::steady_clock::now() - first > std::chrono::seconds(1);
+        };
         std::fprintf(stderr, "\nproa: cancelling; %s stays here\n", guest.c_str());
         const Json cancel{{"guest", guest}, {"cmd", "migrate-cancel"}, {"args", Json::object()}};
         // Refused while the hosts still talk about whether it may move at all: said again.
-        while (!call(socket, "guest", cancel)) {
-            const timespec pause{0, 200'000'000};
-            if (::sigtimedwait(&interrupts, nullptr, &pause) == SIGINT) ::_exit(130);
-        }
-        ::sigwait(&interrupts, &which);
+        bool asked = false;
+        do asked = asked || call(socket, "guest", cancel).has_value();
+        while (!pressed_again({0, 200'000'000}));
         ::_exit(130);
     }).detach();
 }
