@@ -102,7 +102,7 @@ int run_help(CLI::App& app, const std::string& topic) {
     else if (topic == "config")
         text = kConfigHelp;
     else if (topic.empty())
-        text = app.help();
+        text = app.get_formatter()->make_help(&app, "proa", CLI::AppFormatMode::Normal);  // not this verb's own
     else if (!verbs.empty())
         text = verbs.front()->help("proa");
     else
