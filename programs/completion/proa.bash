@@ -17,7 +17,8 @@ _proa_options() {
 
 _proa() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb= position=0 word i words=
-    local verbs="create list info console pause unpause shutdown reboot destroy vcpu-list vcpu-pin dirty-log dmesg top migrate keys
+    local verbs="create list info console pause unpause shutdown reboot destroy vcpu-list vcpu-pin dirty-log dmesg top migrate
+        keys
         completion help"
     [ "${COMP_WORDS[0]##*/}" = migrate ] && verb=migrate
     for ((i = 1; i < COMP_CWORD; i++)); do  # the verb, and how many words that are no options follow it
@@ -42,8 +43,9 @@ _proa() {
             :0) words=$verbs ;;
             create:0) COMPREPLY=($(compgen -f -- "$cur")); return ;;
             list:0 | info:0 | console:0 | pause:0 | unpause:0 | shutdown:0 | reboot:0 | destroy:0 | vcpu-list:0 | vcpu-pin:0 | \
-                migrate:0) words=$(_proa_guests) ;;
+                dirty-log:0 | migrate:0) words=$(_proa_guests) ;;
             vcpu-pin:1 | vcpu-pin:2) words="all 0 1 2 3 4 5 6 7" ;;
+            dirty-log:1) words="off hardware write-protect harvest" ;;
             migrate:1) COMPREPLY=($(compgen -A hostname -- "$cur")); return ;;
             keys:0) words=init ;;
             completion:0) words=bash ;;
