@@ -180,12 +180,15 @@ class FakeGuest final : public vmm::Guest {
     void set_state(vmm::GuestState s) override { state_ = s; }
     vmm::Result<void> freeze() override {
         if (auto r = machine_.pause(); !r) return r;
+        state_ = vmm::GuestState::Switching;
         for (auto* d : devices_) d->quiesce();
         return {};
     }
     vmm::Result<void> thaw() override {
         for (auto* d : devices_) d->resume();
-        return machine_.run();
+        auto r = machine_.run();
+        if (r) state_ = vmm::GuestState::Running;
+        return r;
     }
     vmm::Result<void> start_incoming() override {
         if (auto r = machine_.run(); !r) return r;
