@@ -109,7 +109,7 @@ TEST_F(Cli, EveryVerbHasHelp) {
     EXPECT_EQ(all.code, 0);
     for (const char* verb :
          {"create", "list", "info", "console", "pause", "unpause", "shutdown", "reboot", "destroy", "vcpu-list",
-          "vcpu-pin", "dmesg", "top", "migrate", "keys", "completion", "help"}) {
+          "vcpu-pin", "dirty-log", "dmesg", "top", "migrate", "keys", "completion", "help"}) {
         EXPECT_THAT(all.out, HasSubstr(verb));
         const Ended one = run(std::string("help ") + verb), same = run(std::string(verb) + " --help");
         EXPECT_EQ(one.code, 0);
