@@ -137,37 +137,25 @@ class TlsStream final : public ByteStream {
             if (X509_VERIFY_PARAM_set1_ip_asc(p, host.c_str()) != 1) SSL_set1_host(ssl_, host.c_str());
         }
         errno = 0;
-        if ((client ? SSL_connect(ssl_) : SSL_accept(ssl_)) == 1) return {};
+        if ((client ? SSL_connect(ssl_) : SSL_accept(ssl_)) == 1) {
+            ::fcntl(tcp_->fd(), F_SETFL, ::fcntl(tcp_->fd(), F_GETFL) | O_NONBLOCK);
+            return {};
+        }
         const long verify = SSL_get_verify_result(ssl_);
         const std::string why = verify != X509_V_OK ? X509_verify_cert_error_string(verify) : tls_reason();
         return fail(ErrorKind::Tls, "TLS with " + peer_ + " failed: " + why,
                     "both hosts need certificates of the same CA that name them: proa keys init HOST...");
     }
-    // SSL objects don't take a reader and a writer at once: one lock, released while a read waits for bytes.
+    // SSL objects don't take a reader and a writer at once: one lock, which nobody holds while the socket makes it wait (two
+    // peers that both write into full sockets would otherwise keep their readers, and so each other, out for good).
     Result<void> read(std::span<std::uint8_t> to) override {
         while (!to.empty()) {
-            std::unique_lock lock(mutex_);
-            if (SSL_pending(ssl_) == 0) {
-                lock.unlock();
-                pollfd p{tcp_->fd(), POLLIN, 0};
-                timeval tv{};
-                socklen_t size = sizeof(tv);
-                ::getsockopt(tcp_->fd(), SOL_SOCKET, SO_RCVTIMEO, &tv, &size);
-                const int n = ::poll(&p, 1, static_cast<int>(tv.tv_sec * 1000 + tv.tv_usec / 1000));
-                if (n == 0) {
-                    errno = ETIMEDOUT;
-                    return tl::unexpected(socket_error("reading from", peer_));
-                }
-                if (n < 0) continue;
-                lock.lock();
-            }
             std::size_t n = 0;
-            errno = 0;
-            if (SSL_read_ex(ssl_, to.data(), to.size(), &n) != 1) {
-                if (SSL_get_error(ssl_, 0) == SSL_ERROR_WANT_READ) continue;
-                return closed();
-            }
-            to = to.subspan(n);
+            const int want = with_ssl([&] { return SSL_read_ex(ssl_, to.data(), to.size(), &n); });
+            if (want == SSL_ERROR_NONE)
+                to = to.subspan(n);
+            else if (auto r = wait_for(want, "reading from"); !r)
+                return r;
         }
         return {};
     }
@@ -179,15 +167,16 @@ class TlsStream final : public ByteStream {
         return tcp_->wait();
     }
     Result<void> write(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b) override {
-        std::lock_guard lock(mutex_);
-        for (const auto part : {a, b}) {
-            std::size_t n = 0;
-            errno = 0;
-            if (part.empty() || SSL_write_ex(ssl_, part.data(), part.size(), &n) == 1) continue;
-            if (SSL_get_error(ssl_, 0) != SSL_ERROR_WANT_WRITE) return closed();
-            errno = ETIMEDOUT;
-            return tl::unexpected(socket_error("writing to", peer_));
-        }
+        std::lock_guard one(write_mutex_);  // a write that had to wait must be repeated before another begins
+        for (auto part : {a, b})
+            while (!part.empty()) {
+                std::size_t n = 0;
+                const int want = with_ssl([&] { return SSL_write_ex(ssl_, part.data(), part.size(), &n); });
+                if (want == SSL_ERROR_NONE)
+                    part = part.subspan(n);
+                else if (auto r = wait_for(want, "writing to"); !r)
+                    return r;
+            }
         return {};
     }
     void cancel() override {
@@ -196,15 +185,38 @@ class TlsStream final : public ByteStream {
     }
 
   private:
+    // SSL_ERROR_NONE, or what OpenSSL wants; its reason for a failure is kept while the lock is.
+    template <class F>
+    int with_ssl(F&& f) {
+        std::lock_guard lock(mutex_);
+        errno = 0;
+        ERR_clear_error();
+        if (f() == 1) return SSL_ERROR_NONE;
+        const int want = SSL_get_error(ssl_, 0);
+        if (want != SSL_ERROR_WANT_READ && want != SSL_ERROR_WANT_WRITE) reason_ = tls_reason();
+        return want;
+    }
+    Result<void> wait_for(int want, const char* doing) {
+        if (want != SSL_ERROR_WANT_READ && want != SSL_ERROR_WANT_WRITE) return closed();
+        pollfd p{tcp_->fd(), static_cast<short>(want == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT), 0};
+        timeval tv{};
+        socklen_t size = sizeof(tv);
+        ::getsockopt(tcp_->fd(), SOL_SOCKET, SO_RCVTIMEO, &tv, &size);
+        if (::poll(&p, 1, static_cast<int>(tv.tv_sec * 1000 + tv.tv_usec / 1000)) != 0) return {};
+        errno = ETIMEDOUT;
+        return tl::unexpected(socket_error(doing, peer_));
+    }
     tl::unexpected<Error> closed() {
+        std::lock_guard lock(mutex_);
         return fail(cancelled_ ? ErrorKind::Cancelled : ErrorKind::Closed,
-                    "connection to " + peer_ + " was closed: " + tls_reason());
+                    "connection to " + peer_ + " was closed: " + reason_);
     }
     std::unique_ptr<TcpStream> tcp_;
     std::shared_ptr<ssl::context> context_;
     std::string peer_;
     SSL* ssl_;
-    std::mutex mutex_;
+    std::mutex write_mutex_, mutex_;  // in this order
+    std::string reason_;              // under mutex_
     std::atomic<bool> cancelled_{false};
 };
 
@@ -222,7 +234,8 @@ Result<std::shared_ptr<ssl::context>> make_context(const Credentials& c) {
     SSL_CTX_set_min_proto_version(context->native_handle(), TLS1_3_VERSION);
     SSL_CTX_set_num_tickets(context->native_handle(), 0);
     SSL_CTX_set_ciphersuites(context->native_handle(), "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256");
-    SSL_CTX_set_mode(context->native_handle(), SSL_MODE_AUTO_RETRY);
+    SSL_CTX_set_mode(context->native_handle(),
+                     SSL_MODE_AUTO_RETRY | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     context->set_verify_mode(ssl::verify_peer | ssl::verify_fail_if_no_peer_cert);
     if (auto r = step(c.ca, [&] { context->load_verify_file(c.ca); }); !r) return tl::unexpected(r.error());
     if (auto r = step(c.certificate, [&] { context->use_certificate_chain_file(c.certificate); }); !r)
