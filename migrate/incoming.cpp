@@ -135,6 +135,11 @@ void Incoming::serve(std::unique_ptr<transport::Channel> c) {
     }
     auto r = send(*c, Record::Welcome);
     if (r) r = control ? receive_state(*c) : receive_pages(*c);
+    if (!r && !control && r.error().kind == transport::ErrorKind::Closed) {
+        // A source that ends the migration says why on the control channel and closes them all: let the reason win.
+        std::unique_lock lock(mutex_);
+        changed_.wait_for(lock, std::chrono::milliseconds(500), [&] { return state_ != TargetState::Receiving; });
+    }
     if (!r) failed(r.error());
     {
         std::lock_guard lock(sending_);
