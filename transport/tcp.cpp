@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <fcntl.h>
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/ssl/context.hpp>
 #include <cerrno>
@@ -120,10 +121,12 @@ class TcpStream : public ByteStream {
 
 class TlsStream final : public ByteStream {
   public:
-    TlsStream(std::unique_ptr<TcpStream> tcp, std::shared_ptr<ssl::context> context, std::string peer)
+    TlsStream(std::unique_ptr<TcpStream> tcp, std::shared_ptr<ssl::context> context, std::string peer,
+              std::chrono::milliseconds timeout)
         : tcp_(std::move(tcp)),
           context_(std::move(context)),
           peer_(std::move(peer)),
+          timeout_(timeout),
           ssl_(SSL_new(context_->native_handle())) {
         BIO* bio = socket_bio(tcp_->fd());
         SSL_set_bio(ssl_, bio, bio);
@@ -136,37 +139,22 @@ class TlsStream final : public ByteStream {
             X509_VERIFY_PARAM* p = SSL_get0_param(ssl_);
             if (X509_VERIFY_PARAM_set1_ip_asc(p, host.c_str()) != 1) SSL_set1_host(ssl_, host.c_str());
         }
-        errno = 0;
-        if ((client ? SSL_connect(ssl_) : SSL_accept(ssl_)) == 1) return {};
+        // All of it within one timeout: a stranger that dribbles bytes must not hold a thread for ever.
+        const auto r = drive("speaking TLS with", std::chrono::steady_clock::now() + timeout_,
+                             [&] { return client ? SSL_connect(ssl_) : SSL_accept(ssl_); });
+        if (r) return {};
         const long verify = SSL_get_verify_result(ssl_);
-        const std::string why = verify != X509_V_OK ? X509_verify_cert_error_string(verify) : tls_reason();
-        return fail(ErrorKind::Tls, "TLS with " + peer_ + " failed: " + why,
+        return fail(ErrorKind::Tls,
+                    "TLS with " + peer_ + " failed: " +
+                        (verify != X509_V_OK ? X509_verify_cert_error_string(verify) : r.error().what),
                     "both hosts need certificates of the same CA that name them: proa keys init HOST...");
     }
-    // SSL objects don't take a reader and a writer at once: one lock, released while a read waits for bytes.
     Result<void> read(std::span<std::uint8_t> to) override {
         while (!to.empty()) {
-            std::unique_lock lock(mutex_);
-            if (SSL_pending(ssl_) == 0) {
-                lock.unlock();
-                pollfd p{tcp_->fd(), POLLIN, 0};
-                timeval tv{};
-                socklen_t size = sizeof(tv);
-                ::getsockopt(tcp_->fd(), SOL_SOCKET, SO_RCVTIMEO, &tv, &size);
-                const int n = ::poll(&p, 1, static_cast<int>(tv.tv_sec * 1000 + tv.tv_usec / 1000));
-                if (n == 0) {
-                    errno = ETIMEDOUT;
-                    return tl::unexpected(socket_error("reading from", peer_));
-                }
-                if (n < 0) continue;
-                lock.lock();
-            }
             std::size_t n = 0;
-            errno = 0;
-            if (SSL_read_ex(ssl_, to.data(), to.size(), &n) != 1) {
-                if (SSL_get_error(ssl_, 0) == SSL_ERROR_WANT_READ) continue;
-                return closed();
-            }
+            if (auto r = drive("reading from", {}, [&] { return SSL_read_ex(ssl_, to.data(), to.size(), &n); });
+                !r)
+                return r;
             to = to.subspan(n);
         }
         return {};
@@ -179,14 +167,13 @@ class TlsStream final : public ByteStream {
         return tcp_->wait();
     }
     Result<void> write(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b) override {
-        std::lock_guard lock(mutex_);
         for (const auto part : {a, b}) {
             std::size_t n = 0;
-            errno = 0;
-            if (part.empty() || SSL_write_ex(ssl_, part.data(), part.size(), &n) == 1) continue;
-            if (SSL_get_error(ssl_, 0) != SSL_ERROR_WANT_WRITE) return closed();
-            errno = ETIMEDOUT;
-            return tl::unexpected(socket_error("writing to", peer_));
+            if (part.empty()) continue;
+            if (auto r =
+                    drive("writing to", {}, [&] { return SSL_write_ex(ssl_, part.data(), part.size(), &n); });
+                !r)
+                return r;
         }
         return {};
     }
@@ -196,13 +183,36 @@ class TlsStream final : public ByteStream {
     }
 
   private:
-    tl::unexpected<Error> closed() {
-        return fail(cancelled_ ? ErrorKind::Cancelled : ErrorKind::Closed,
-                    "connection to " + peer_ + " was closed: " + tls_reason());
+    // SSL objects don't take a reader and a writer at once: one lock, held for what can be done without waiting. (Held
+    // for longer, two peers that both send would wait for each other.) No `deadline`: the timeout, at each wait.
+    template <class F>
+    Result<void> drive(const char* what, std::optional<std::chrono::steady_clock::time_point> deadline, F&& f) {
+        for (;;) {
+            int wants;
+            {
+                std::lock_guard lock(mutex_);
+                errno = 0;
+                const int n = f();
+                if (n == 1) return {};
+                wants = SSL_get_error(ssl_, n);
+            }
+            if (wants != SSL_ERROR_WANT_READ && wants != SSL_ERROR_WANT_WRITE)
+                return fail(cancelled_ ? ErrorKind::Cancelled : ErrorKind::Closed,
+                            "connection to " + peer_ + " was closed: " + tls_reason());
+            pollfd p{tcp_->fd(), static_cast<short>(wants == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT), 0};
+            const auto left =
+                deadline
+                    ? std::chrono::ceil<std::chrono::milliseconds>(*deadline - std::chrono::steady_clock::now())
+                    : timeout_;
+            if (::poll(&p, 1, static_cast<int>(std::max<std::int64_t>(0, left.count()))) != 0) continue;
+            errno = ETIMEDOUT;
+            return tl::unexpected(socket_error(what, peer_));
+        }
     }
     std::unique_ptr<TcpStream> tcp_;
     std::shared_ptr<ssl::context> context_;
     std::string peer_;
+    std::chrono::milliseconds timeout_;
     SSL* ssl_;
     std::mutex mutex_;
     std::atomic<bool> cancelled_{false};
@@ -237,7 +247,7 @@ Result<std::unique_ptr<ByteStream>> secure(std::unique_ptr<TcpStream> tcp, const
     if (!o.tls) return std::unique_ptr<ByteStream>(std::move(tcp));
     auto context = make_context(*o.tls);
     if (!context) return tl::unexpected(context.error());
-    auto tls = std::make_unique<TlsStream>(std::move(tcp), *context, host);
+    auto tls = std::make_unique<TlsStream>(std::move(tcp), *context, host, o.io_timeout);
     if (auto r = tls->handshake(client, host); !r) return tl::unexpected(r.error());
     return std::unique_ptr<ByteStream>(std::move(tls));
 }
