@@ -17,14 +17,15 @@ bool again() {
 
 int write_bytes(BIO* b, const char* from, int n) {
     BIO_clear_retry_flags(b);
-    const auto r = static_cast<int>(::send(fd_of(b), from, static_cast<std::size_t>(n), MSG_NOSIGNAL));
+    const auto r =
+        static_cast<int>(::send(fd_of(b), from, static_cast<std::size_t>(n), MSG_NOSIGNAL | MSG_DONTWAIT));
     if (r < 0 && again()) BIO_set_retry_write(b);
     return r;
 }
 
 int read_bytes(BIO* b, char* to, int n) {
     BIO_clear_retry_flags(b);
-    const auto r = static_cast<int>(::recv(fd_of(b), to, static_cast<std::size_t>(n), 0));
+    const auto r = static_cast<int>(::recv(fd_of(b), to, static_cast<std::size_t>(n), MSG_DONTWAIT));
     if (r < 0 && again()) BIO_set_retry_read(b);
     if (r == 0) BIO_set_flags(b, BIO_FLAGS_IN_EOF);
     return r;

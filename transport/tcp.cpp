@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <fcntl.h>
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/ssl/context.hpp>
 #include <cerrno>
@@ -120,10 +121,12 @@ class TcpStream : public ByteStream {
 
 class TlsStream final : public ByteStream {
   public:
-    TlsStream(std::unique_ptr<TcpStream> tcp, std::shared_ptr<ssl::context> context, std::string peer)
+    TlsStream(std::unique_ptr<TcpStream> tcp, std::shared_ptr<ssl::context> context, std::string peer,
+              std::chrono::milliseconds timeout)
         : tcp_(std::move(tcp)),
           context_(std::move(context)),
           peer_(std::move(peer)),
+          timeout_(timeout),
           ssl_(SSL_new(context_->native_handle())) {
         BIO* bio = socket_bio(tcp_->fd());
         SSL_set_bio(ssl_, bio, bio);
@@ -136,26 +139,23 @@ class TlsStream final : public ByteStream {
             X509_VERIFY_PARAM* p = SSL_get0_param(ssl_);
             if (X509_VERIFY_PARAM_set1_ip_asc(p, host.c_str()) != 1) SSL_set1_host(ssl_, host.c_str());
         }
-        errno = 0;
-        if ((client ? SSL_connect(ssl_) : SSL_accept(ssl_)) == 1) {
-            ::fcntl(tcp_->fd(), F_SETFL, ::fcntl(tcp_->fd(), F_GETFL) | O_NONBLOCK);
-            return {};
-        }
+        // All of it within one timeout: a stranger that dribbles bytes must not hold a thread for ever.
+        const auto r = drive("speaking TLS with", std::chrono::steady_clock::now() + timeout_,
+                             [&] { return client ? SSL_connect(ssl_) : SSL_accept(ssl_); });
+        if (r) return {};
         const long verify = SSL_get_verify_result(ssl_);
-        const std::string why = verify != X509_V_OK ? X509_verify_cert_error_string(verify) : tls_reason();
-        return fail(ErrorKind::Tls, "TLS with " + peer_ + " failed: " + why,
+        return fail(ErrorKind::Tls,
+                    "TLS with " + peer_ + " failed: " +
+                        (verify != X509_V_OK ? X509_verify_cert_error_string(verify) : r.error().what),
                     "both hosts need certificates of the same CA that name them: proa keys init HOST...");
     }
-    // SSL objects don't take a reader and a writer at once: one lock, which nobody holds while the socket makes it wait (two
-    // peers that both write into full sockets would otherwise keep their readers, and so each other, out for good).
     Result<void> read(std::span<std::uint8_t> to) override {
         while (!to.empty()) {
             std::size_t n = 0;
-            const int want = with_ssl([&] { return SSL_read_ex(ssl_, to.data(), to.size(), &n); });
-            if (want == SSL_ERROR_NONE)
-                to = to.subspan(n);
-            else if (auto r = wait_for(want, "reading from"); !r)
+            if (auto r = drive("reading from", {}, [&] { return SSL_read_ex(ssl_, to.data(), to.size(), &n); });
+                !r)
                 return r;
+            to = to.subspan(n);
         }
         return {};
     }
@@ -167,16 +167,14 @@ class TlsStream final : public ByteStream {
         return tcp_->wait();
     }
     Result<void> write(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b) override {
-        std::lock_guard one(write_mutex_);  // a write that had to wait must be repeated before another begins
-        for (auto part : {a, b})
-            while (!part.empty()) {
-                std::size_t n = 0;
-                const int want = with_ssl([&] { return SSL_write_ex(ssl_, part.data(), part.size(), &n); });
-                if (want == SSL_ERROR_NONE)
-                    part = part.subspan(n);
-                else if (auto r = wait_for(want, "writing to"); !r)
-                    return r;
-            }
+        for (const auto part : {a, b}) {
+            std::size_t n = 0;
+            if (part.empty()) continue;
+            if (auto r =
+                    drive("writing to", {}, [&] { return SSL_write_ex(ssl_, part.data(), part.size(), &n); });
+                !r)
+                return r;
+        }
         return {};
     }
     void cancel() override {
@@ -185,38 +183,38 @@ class TlsStream final : public ByteStream {
     }
 
   private:
-    // SSL_ERROR_NONE, or what OpenSSL wants; its reason for a failure is kept while the lock is.
+    // SSL objects don't take a reader and a writer at once: one lock, held for what can be done without waiting. (Held
+    // for longer, two peers that both send would wait for each other.) No `deadline`: the timeout, at each wait.
     template <class F>
-    int with_ssl(F&& f) {
-        std::lock_guard lock(mutex_);
-        errno = 0;
-        ERR_clear_error();
-        if (f() == 1) return SSL_ERROR_NONE;
-        const int want = SSL_get_error(ssl_, 0);
-        if (want != SSL_ERROR_WANT_READ && want != SSL_ERROR_WANT_WRITE) reason_ = tls_reason();
-        return want;
-    }
-    Result<void> wait_for(int want, const char* doing) {
-        if (want != SSL_ERROR_WANT_READ && want != SSL_ERROR_WANT_WRITE) return closed();
-        pollfd p{tcp_->fd(), static_cast<short>(want == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT), 0};
-        timeval tv{};
-        socklen_t size = sizeof(tv);
-        ::getsockopt(tcp_->fd(), SOL_SOCKET, SO_RCVTIMEO, &tv, &size);
-        if (::poll(&p, 1, static_cast<int>(tv.tv_sec * 1000 + tv.tv_usec / 1000)) != 0) return {};
-        errno = ETIMEDOUT;
-        return tl::unexpected(socket_error(doing, peer_));
-    }
-    tl::unexpected<Error> closed() {
-        std::lock_guard lock(mutex_);
-        return fail(cancelled_ ? ErrorKind::Cancelled : ErrorKind::Closed,
-                    "connection to " + peer_ + " was closed: " + reason_);
+    Result<void> drive(const char* what, std::optional<std::chrono::steady_clock::time_point> deadline, F&& f) {
+        for (;;) {
+            int wants;
+            {
+                std::lock_guard lock(mutex_);
+                errno = 0;
+                const int n = f();
+                if (n == 1) return {};
+                wants = SSL_get_error(ssl_, n);
+            }
+            if (wants != SSL_ERROR_WANT_READ && wants != SSL_ERROR_WANT_WRITE)
+                return fail(cancelled_ ? ErrorKind::Cancelled : ErrorKind::Closed,
+                            "connection to " + peer_ + " was closed: " + tls_reason());
+            pollfd p{tcp_->fd(), static_cast<short>(wants == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT), 0};
+            const auto left =
+                deadline
+                    ? std::chrono::ceil<std::chrono::milliseconds>(*deadline - std::chrono::steady_clock::now())
+                    : timeout_;
+            if (::poll(&p, 1, static_cast<int>(std::max<std::int64_t>(0, left.count()))) != 0) continue;
+            errno = ETIMEDOUT;
+            return tl::unexpected(socket_error(what, peer_));
+        }
     }
     std::unique_ptr<TcpStream> tcp_;
     std::shared_ptr<ssl::context> context_;
     std::string peer_;
+    std::chrono::milliseconds timeout_;
     SSL* ssl_;
-    std::mutex write_mutex_, mutex_;  // in this order
-    std::string reason_;              // under mutex_
+    std::mutex mutex_;
     std::atomic<bool> cancelled_{false};
 };
 
@@ -234,8 +232,7 @@ Result<std::shared_ptr<ssl::context>> make_context(const Credentials& c) {
     SSL_CTX_set_min_proto_version(context->native_handle(), TLS1_3_VERSION);
     SSL_CTX_set_num_tickets(context->native_handle(), 0);
     SSL_CTX_set_ciphersuites(context->native_handle(), "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256");
-    SSL_CTX_set_mode(context->native_handle(),
-                     SSL_MODE_AUTO_RETRY | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_mode(context->native_handle(), SSL_MODE_AUTO_RETRY);
     context->set_verify_mode(ssl::verify_peer | ssl::verify_fail_if_no_peer_cert);
     if (auto r = step(c.ca, [&] { context->load_verify_file(c.ca); }); !r) return tl::unexpected(r.error());
     if (auto r = step(c.certificate, [&] { context->use_certificate_chain_file(c.certificate); }); !r)
@@ -250,7 +247,7 @@ Result<std::unique_ptr<ByteStream>> secure(std::unique_ptr<TcpStream> tcp, const
     if (!o.tls) return std::unique_ptr<ByteStream>(std::move(tcp));
     auto context = make_context(*o.tls);
     if (!context) return tl::unexpected(context.error());
-    auto tls = std::make_unique<TlsStream>(std::move(tcp), *context, host);
+    auto tls = std::make_unique<TlsStream>(std::move(tcp), *context, host, o.io_timeout);
     if (auto r = tls->handshake(client, host); !r) return tl::unexpected(r.error());
     return std::unique_ptr<ByteStream>(std::move(tls));
 }

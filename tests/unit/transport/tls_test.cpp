@@ -5,6 +5,7 @@
 #include <future>
 #include <thread>
 
+#include "tests/support/socket.hpp"
 #include "tests/support/temporary.hpp"
 #include "transport/channel.hpp"
 #include "transport/keys.hpp"
@@ -167,6 +168,26 @@ TEST_F(Tls, ASilentPeerIsGivenUpOn) {
     EXPECT_EQ(told.get().kind, ErrorKind::Tls);
 }
 
+TEST_F(Tls, ADribblingPeerIsGivenUpOnToo) {
+    auto impatient = with(good());
+    impatient.io_timeout = 500ms;
+    std::promise<void> refused;
+    auto l = Listener::listen(
+        "127.0.0.1", 0, impatient, [](auto) { FAIL() << "there was no handshake"; },
+        [&](const Error&) { refused.set_value(); });
+    ASSERT_TRUE(l);
+    auto dribbler = test::Socket::connect((*l)->port());
+    ASSERT_TRUE(dribbler);
+    auto told = refused.get_future();
+    const std::uint8_t hello[] = {22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3};  // of 512 bytes
+    bool given_up = false;
+    for (int i = 0; i < 60 && !given_up; ++i) {
+        (void)dribbler->write(hello + std::min(i, 10), 1);
+        given_up = told.wait_for(100ms) == std::future_status::ready;
+    }
+    EXPECT_TRUE(given_up);
+}
+
 TEST_F(Tls, ADiallerGivesUpOnASilentListener) {
     std::promise<void> end;
     auto l = Listener::listen("127.0.0.1", 0, plain(), [f = end.get_future().share()](auto) { f.wait(); });
@@ -242,7 +263,7 @@ TEST_P(Waiting, ManyFramesBothWaysAtOnce) {
     constexpr int kFrames = 200;
     const std::vector<std::uint8_t> payload(50'000, 7);
     const auto drive = [&](Channel& c) {
-        std::thread sender([&] {
+        std::jthread sender([&] {
             for (int i = 0; i < kFrames; ++i) ASSERT_TRUE(c.send(kType, payload));
         });
         for (int i = 0; i < kFrames; ++i) {
