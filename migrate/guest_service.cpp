@@ -61,6 +61,10 @@ GuestService::~GuestService() {
 }
 
 void GuestService::describe(const Reply& r) {
+    // Refused here, before the peer prepares anything.
+    if (guest_.state() != vmm::GuestState::Running)
+        return r.fail("refused", {guest_.name() + " is " + vmm::name_of(guest_.state()) + ", not running",
+                                  guest_.state() == vmm::GuestState::Paused ? "proa unpause it first" : ""});
     auto p = guest_.machine().policy();
     if (!p) return r.fail("failed", p.error());
     Json disks = Json::array(), bridges = Json::array();
@@ -73,6 +77,7 @@ void GuestService::describe(const Reply& r) {
           {"policy", to_hex(encode_policy(*p))},
           {"disks", disks},
           {"bridges", bridges},
+          {"files", Json::array({guest_.config().kernel, guest_.config().ramdisk})},
           {"stream_version", kStreamVersion}});
 }
 

@@ -138,7 +138,8 @@ void Incoming::serve(std::unique_ptr<transport::Channel> c) {
     if (!r && !control && r.error().kind == transport::ErrorKind::Closed) {
         // A source that ends the migration says why on the control channel and closes them all: let the reason win.
         std::unique_lock lock(mutex_);
-        changed_.wait_for(lock, std::chrono::milliseconds(500), [&] { return state_ != TargetState::Receiving; });
+        changed_.wait_for(lock, std::chrono::milliseconds(500),
+                          [&] { return state_ != TargetState::Receiving; });
     }
     if (!r) failed(r.error());
     {

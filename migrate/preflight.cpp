@@ -67,6 +67,11 @@ vmm::Result<void> preflight(vmm::Daemon& here, const vmm::Json& g) {
             return vmm::fail("disk " + path + " has another size there: it is not the same disk",
                              "use storage that both hosts reach");
     }
+    // The guest does not need them to move, but to reboot there.
+    for (const auto& f : g.value("files", vmm::Json::array()))
+        if (const std::string path = f; !path.empty() && ::access(path.c_str(), R_OK) != 0)
+            return vmm::fail(path + " is not there: the guest's next reboot would fail",
+                             "copy the guest's kernel and ramdisk to the same path");
     for (const auto& b : g.at("bridges"))
         if (const std::string bridge = b; !bridge.empty() && ::if_nametoindex(bridge.c_str()) == 0)
             return vmm::fail("there is no bridge " + bridge,

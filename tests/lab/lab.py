@@ -77,7 +77,7 @@ class Host:
         self.taps = {'mig': f'm{number}', 'lan': f'l{number}'}
         for kind, tap in self.taps.items():
             lab.net.tap(tap, f'{kind}0')
-        args = f'console=ttyAMA0 kpti=0 quiet host={number} huge={huge}'
+        args = f'console=ttyAMA0 kpti=0 cma=0 quiet host={number} huge={huge}'
         mac = lambda k: f'52:54:00:77:0{k}:0{number}'
         command = ['ip', 'netns', 'exec', lab.net.name, 'timeout', str(lab.limit), 'qemu-system-aarch64',
                    '-M', 'virt,virtualization=on,gic-version=3,its=off', '-cpu', cpu, '-smp', str(cpus), '-m', str(memory),

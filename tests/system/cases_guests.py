@@ -142,7 +142,7 @@ def large_memory_moves_with_both_dirty_logs():
 
 def hostile(seeds, seconds, vcpus, arguments=''):
     """Hostile guests, one after the other, beside a storm that must not notice."""
-    with Lab(hosts=1) as lab:
+    with Lab(hosts=1, limit=1700) as lab:
         lab.start_daemons(tls=False)
         create(lab.a, 'storm', 'neighbour', arguments='hz=100 patience_ms=30000 jump_ms=30000')
         says(lab.a, 'neighbour', 'STORM ok')

@@ -210,6 +210,8 @@ void BlockBackend::quiesce() {
         idle_.wait(lock, [&] { return todo_.empty() && !busy_; });
     }
     finish();
+    // Through this host's page cache: what it still holds the next host would not see.
+    if (!direct_ && !read_only_) (void)::fdatasync(fd_);
     parked_ = true;
 }
 
