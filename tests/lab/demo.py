@@ -22,8 +22,9 @@ def progress():
             return
         if 'sent_bytes' in p and time.monotonic() - last[0] > 1:
             last[0] = time.monotonic()
+            left = f'{p["eta_ms"] / 1e3:.1f} s left' if 'eta_ms' in p else '-'
             say(f'   round {p["round"] + 1}: {p["percent"]:3.0f} %, {p["sent_bytes"] / 2**20:6.1f} MB sent, {p["mb_per_s"]:5.1f} MB/s, '
-                f'guest dirties {p["dirty_mb_per_s"]:.1f} MB/s, {p.get("eta_ms", 0) / 1e3:.1f} s left')
+                f'guest dirties {p["dirty_mb_per_s"]:.1f} MB/s, {left}')
     return show
 
 
