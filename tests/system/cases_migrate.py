@@ -285,7 +285,7 @@ def in_doubt(record, runs_there):
         out, code = lab.a.run(f'proa migrate g1 {proxy.ADDRESS} --plaintext', 100)
         expect(proxy.fired.is_set(), f'no {record} passed')
         expect(code != 0 and '--resolve' in out, f'exit {code}: {out}')
-        expect_eq(guests(lab.a)['g1']['state'], 'paused', 'state at the source')
+        expect_eq(guests(lab.a)['g1']['state'], 'in-doubt', 'state at the source')
         retry('the destination to settle', lambda: running_copies(lab) == ([2] if runs_there else []), 30)
         out, code = lab.a.run('proa migrate --resolve g1')
         expect(code != 0, f'resolved without a link: {out}')
