@@ -1,7 +1,7 @@
 """Blackout and total time of one live migration, seen from outside both hosts: proa and QEMU/KVM side by side."""
 import json, time
 from tests.lab.client import Connection, wait_port
-from tests.lab.lab import Lab
+from tests.lab.lab import Lab, LabError
 from . import peer_kvm
 
 GUEST, MEMORY, WORKING_SET = '10.77.1.10', 256, 64
@@ -62,7 +62,10 @@ def kvm(rate):
         args = f'console=hvc0 kpti=0 quiet ip={GUEST} ' + (f'dirty={WORKING_SET},{rate}' if rate else '')
         source = lab.a.start_guest('', MEMORY, args)
         target = lab.b.start_guest('-incoming defer', MEMORY, args)
-        p = probe(lab)
+        try:
+            p = probe(lab)
+        except OSError as e:
+            raise LabError(f'{e}: {lab.a.run("tail -c 1500 /run/qemu.log /run/guest.console; ip link")[0]}') from e
         return measure(p, lambda: peer_kvm.migrate(source, target, lab.b.address))
 
 
