@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "vmm/device.hpp"
+#include "vmm/disk.hpp"
 #include "vmm/guest_memory.hpp"
 #include "vmm/machine.hpp"
+#include "vmm/output.hpp"
 
 namespace proa::vmm {
 
@@ -42,6 +44,13 @@ class Guest {
     // Undoes freeze() at the source: devices and vCPUs go on.
     virtual Result<void> thaw() = 0;
     virtual Result<void> start_incoming() = 0;  // vCPUs run, devices resume (and announce)
+
+    // For replication; a guest without them can't be protected.
+    virtual Output* output() { return nullptr; }
+    virtual std::vector<Disk*> disks() { return {}; }  // the writable ones, in the order of its config
+    // A checkpoint's pause: as freeze() and thaw(), but the guest's state doesn't change and its clock goes on.
+    virtual Result<void> pause_briefly() { return fail("this guest can't be checkpointed"); }
+    virtual Result<void> go_on() { return fail("this guest can't be checkpointed"); }
 };
 
 }  // namespace proa::vmm

@@ -9,6 +9,7 @@
 
 #include "dirtylog/bitmap.hpp"
 #include "hypervisor/abi/control.hpp"
+#include "vmm/checkpointer.hpp"
 #include "vmm/error.hpp"
 #include "vmm/guest_memory.hpp"
 
@@ -40,6 +41,7 @@ struct MachineEvents {
     virtual void powered_off() = 0;
     virtual void reset_requested() = 0;
     virtual void crashed(const std::string& why) = 0;
+    virtual void fenced() {}  // the fence has stopped it (Checkpointer::fence_at)
 };
 
 class Machine {
@@ -67,6 +69,8 @@ class Machine {
     virtual Result<void> dirty_log(abi::DirtyLogMode mode) = 0;
     // Moves the pages dirtied since the last harvest into `into` (one bit a 4 KiB page of RAM) and re-arms.
     virtual Result<std::uint64_t> harvest(dirtylog::Bitmap& into) = 0;
+
+    virtual Checkpointer* checkpoints() { return nullptr; }  // null: this machine can't
 
     virtual Result<abi::GuestStats> stats() = 0;
 
