@@ -2,6 +2,7 @@
 // too), RAM page n at guest address kRamBase + n * 4096. Device models go through `slice`, which checks
 // bounds, and report what they wrote through `mark_dirty`: their stores take no stage-2 fault.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -10,6 +11,12 @@
 #include "hypervisor/abi/platform.hpp"
 
 namespace proa::vmm {
+
+// Told before a device model stores to guest memory: copy-on-write checkpoints want the page as it was.
+struct WriteWatch {
+    virtual ~WriteWatch() = default;
+    virtual void before_write(std::uint64_t first_page, std::uint64_t last_page) = 0;
+};
 
 class GuestMemory {
   public:
@@ -36,12 +43,21 @@ class GuestMemory {
         for (std::uint64_t p = first; p <= last; ++p) written_.set(p);
     }
 
+    // The guest's thread, devices quiet. Null: nobody. Not owned.
+    void watch(WriteWatch* w) { watch_.store(w, std::memory_order_release); }
+    void before_write(std::uint64_t gpa, std::uint64_t length) {
+        WriteWatch* w = watch_.load(std::memory_order_acquire);
+        if (w == nullptr || length == 0) return;
+        w->before_write((gpa - abi::kRamBase) / 4096, (gpa - abi::kRamBase + length - 1) / 4096);
+    }
+
     // Pages device models wrote since the last call, moved into `into`.
     void take_device_writes(dirtylog::Bitmap& into) { written_.drain_into(into); }
 
   private:
     std::span<std::uint8_t> ram_;
     dirtylog::Bitmap written_;
+    std::atomic<WriteWatch*> watch_{nullptr};
 };
 
 }  // namespace proa::vmm

@@ -57,7 +57,13 @@ Json GuestProcess::info() {
 
 void GuestProcess::register_commands() {
     commands_.add("info", [this](const Json&, const Reply& r) { r.ok(info()); });
-    commands_.add("pause", [this](const Json&, const Reply& r) {
+    const auto busy = [this](const Reply& r) {
+        if (occupied_.empty()) return false;
+        r.fail("refused", {config_.name + " is " + occupied_, "proa unprotect it first"});
+        return true;
+    };
+    commands_.add("pause", [this, busy](const Json&, const Reply& r) {
+        if (busy(r)) return;
         if (state_ != GuestState::Running)
             return r.fail("refused", {config_.name + " is " + name_of(state_) + ", not running", ""});
         answer(r, pause());
@@ -107,7 +113,8 @@ void GuestProcess::register_commands() {
         r.fail("invalid", {"no vCPU " + which, "proa vcpu-list shows them"});
     });
     // For measurements (the bench guest): what tracking costs without a migration around it.
-    commands_.add("dirty-log", [this](const Json& a, const Reply& r) {
+    commands_.add("dirty-log", [this, busy](const Json& a, const Reply& r) {
+        if (busy(r)) return;
         if (state_ != GuestState::Running)
             return r.fail("refused", {config_.name + " is " + name_of(state_) + ", not running", ""});
         const std::string mode = a.at("mode");

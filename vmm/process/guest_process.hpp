@@ -66,6 +66,9 @@ class GuestProcess final : public Guest, private MachineEvents {
     void when_doubt_ends(std::function<void()> f) { doubt_ends_ = std::move(f); }
     void when_ended(std::function<void()> f) { ended_ = std::move(f); }  // the guest stopped or left
     int exit_code() const { return exit_code_; }
+    // What keeps it from being moved, paused or reset meanwhile, in a word for whoever asks ("protected"). Empty: nothing.
+    void occupy(std::string by) { occupied_ = std::move(by); }
+    const std::string& occupied() const { return occupied_; }
 
   private:
     GuestProcess(boost::asio::io_context& io, GuestConfig config, GuestOptions options);
@@ -109,6 +112,7 @@ class GuestProcess final : public Guest, private MachineEvents {
     std::function<void()> ended_, doubt_ends_;
     std::function<void()> ended_while_frozen_;  // what thaw() has to do instead of going on
     std::unique_ptr<ConsoleLog> log_;
+    std::string occupied_;
     int exit_code_ = 0;
 };
 
