@@ -74,7 +74,8 @@ BackupAction Backup::event(BackupEvent e, const vmm::Error& why) {
     if (state_ == BackupState::Claiming && was == BackupState::Standby) suspected_ = Clock::now();
     if (state_ != was) {
         stats_.event(std::string(name_of(state_)) + (why.what.empty() ? "" : ": " + why.what));
-        spdlog::info("{}: backup: {}{}{}", guest_.name(), name_of(state_), why.what.empty() ? "" : ": ", why.what);
+        spdlog::info("{}: backup: {}{}{}", guest_.name(), name_of(state_), why.what.empty() ? "" : ": ",
+                     why.what);
     }
     wake_.notify_all();
     return s.action;
@@ -84,25 +85,23 @@ void Backup::carry_out(BackupAction a) {
     switch (a) {
         case BackupAction::Claim: {
             std::lock_guard lock(mutex_);
-            // One thread for this copy's life: it waits while the state isn't Claiming.
-            if (!claiming_.joinable()) claiming_ = std::thread([this] { ask_witness(); });
+            // One thread for this copy's life: it waits while there is nothing to ask for.
+            if (!claiming_.joinable() && !ending_) claiming_ = std::thread([this] { ask_witness(); });
             break;
         }
-        case BackupAction::Start: start(); break;
-        case BackupAction::Announce: {
-            std::lock_guard lock(mutex_);
-            if (checkpoints_ != nullptr)
-                (void)send(*checkpoints_, Record::Active, encode(EpochRecord{term_, epoch_}));
-            break;
-        }
-        case BackupAction::ReleaseKey:
-            (void)witness_->release(guest_.name(), options_.session);
-            [[fallthrough]];
+        case BackupAction::Announce: say(Record::Active, encode(EpochRecord{term_, epoch_})); break;
+        case BackupAction::ReleaseKey: (void)witness_->release(guest_.name(), options_.session); break;
         case BackupAction::Discard: {
-            std::lock_guard lock(mutex_);
-            for (transport::Channel* c : live_) c->cancel();
+            (void)witness_->release(guest_.name(), options_.session);
+            std::unique_lock lock(mutex_);
+            const auto why = error_;
+            lock.unlock();
+            say(Record::Gone, migrate::encode_abort({why.what, why.remedy}));
             break;
         }
+        case BackupAction::Load:
+        case BackupAction::Settle:
+        case BackupAction::Run:  // these three: the claiming thread
         case BackupAction::StopClaiming:
         case BackupAction::None:
         case BackupAction::Count: break;
@@ -114,6 +113,12 @@ void Backup::carry_out(BackupAction a) {
     if (s == BackupState::Active || s == BackupState::Discarded) report(s, why);
 }
 
+// The last word on the checkpoint channel.
+void Backup::say(Record r, View payload) {
+    std::lock_guard lock(mutex_);
+    if (checkpoints_ != nullptr) (void)send(*checkpoints_, r, payload);
+}
+
 void Backup::report(BackupState s, const vmm::Error& why) {
     {
         std::lock_guard lock(mutex_);
@@ -122,42 +127,62 @@ void Backup::report(BackupState s, const vmm::Error& why) {
     boost::asio::post(guest_.io(), [changed = hooks_.changed, s, why] { changed(s, why); });
 }
 
-// The key is taken for good, not on lease: a backup that runs has nobody to fail over to, and must not depend on the witness.
-// While the primary's lease lives, or after it has settled, the witness refuses.
+// The claiming thread: claim, load, settle, run, each as the table says, and again.
 void Backup::ask_witness() {
     for (std::unique_lock lock(mutex_);;) {
-        wake_.wait(lock, [this] { return ending_ || state_ != BackupState::Standby; });
-        if (ending_ || state_ != BackupState::Claiming) return;
+        const auto asks = [this] {
+            return state_ == BackupState::Claiming || state_ == BackupState::Invited ||
+                   state_ == BackupState::Deciding;
+        };
+        const auto over = [this] {
+            return ending_ || state_ == BackupState::Active || state_ == BackupState::Discarded;
+        };
+        wake_.wait(lock, [&] { return over() || asks(); });
+        if (over()) return;
+        const bool deciding = state_ == BackupState::Deciding;
         lock.unlock();
-        const auto a = witness_->settle(guest_.name(), options_.this_host, options_.session, Held{});
-        if (a && *a == Witness::Answer::Yes) {
-            {
-                std::lock_guard again(mutex_);
-                claimed_ = Clock::now();
-            }
-            carry_out(event(BackupEvent::Granted));
-        } else if (a) {
-            const auto holder = witness_->look(guest_.name());
-            if (holder && *holder) {
-                const bool for_good = (*holder)->settled;
-                carry_out(event(for_good ? BackupEvent::HeldForGood : BackupEvent::HeldByLease,
-                                for_good ? vmm::Error{(*holder)->host + " runs the guest alone", ""} : vmm::Error{}));
-            }
-        }
+        if (deciding)
+            settle();
+        else
+            claim();
         lock.lock();
-        wake_.wait_for(lock, options_.claim_pause, [this] { return ending_; });
+        if (state_ == BackupState::Deciding && !deciding) continue;  // at once
+        wake_.wait_for(lock, options_.claim_pause, over);
     }
 }
 
-void Backup::start() {
-    vmm::Result<void> runs;
-    {
-        std::lock_guard commit(committing_);
-        runs = on_guest(guest_, [this]() -> vmm::Result<void> {
-            if (auto r = load(machine_, devices_); !r) return r;
-            return guest_.start_incoming();
-        });
+void Backup::claim() {
+    auto c = witness_->claim(guest_.name(), options_.this_host, options_.session, options_.claim_ttl, term_);
+    if (!c) return;  // no answer: ask again
+    if (!c->held) {
+        const vmm::Error why{
+            c->holder.host.empty() ? "the guest was ended" : c->holder.host + " runs the guest", ""};
+        return c->never ? carry_out(event(BackupEvent::HeldForGood, why))
+                        : carry_out(event(BackupEvent::HeldByLease));
     }
+    held_ = *c->held;
+    const BackupAction a = event(BackupEvent::Granted);
+    if (a != BackupAction::Load) return carry_out(a);
+    {
+        std::lock_guard lock(mutex_);
+        claimed_ = Clock::now();
+    }
+    vmm::Result<void> loaded;
+    {
+        std::lock_guard commit(committing_);  // what is whole is applied first
+        loaded = on_guest(guest_, [this] { return load(machine_, devices_); });
+    }
+    carry_out(loaded ? event(BackupEvent::Loaded) : event(BackupEvent::CannotRun, loaded.error()));
+}
+
+void Backup::settle() {
+    const auto s = witness_->settle(guest_.name(), options_.this_host, options_.session, held_);
+    if (!s || *s == Witness::Answer::Contested) return;
+    if (*s == Witness::Answer::Lost)
+        return carry_out(
+            event(BackupEvent::HeldForGood, {"the primary has settled before this backup did", ""}));
+    if (event(BackupEvent::Settled) != BackupAction::Run) return;
+    const auto runs = on_guest(guest_, [this] { return guest_.start_incoming(); });
     {
         std::lock_guard lock(mutex_);
         running_ = Clock::now();

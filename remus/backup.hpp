@@ -27,12 +27,13 @@ struct ReplicaSpec {
 struct BackupOptions {
     migrate::Token token{};
     transport::ChannelOptions channel;
-    std::string address;          // to listen on; all if empty
+    std::string address;             // to listen on; all if empty
     std::string this_host, session;  // as the witness knows this copy
     std::vector<ReplicaSpec> disks;
     std::string state_directory;  // journals of replicas
     DetectorPolicy detector;
-    std::chrono::milliseconds claim_pause{100};      // between two claims
+    std::chrono::milliseconds claim_pause{100};       // between two claims
+    std::chrono::milliseconds claim_ttl{3000};        // of the lease that is settled at once
     std::chrono::milliseconds first_contact{30'000};  // nobody came: the primary has given up
     std::uint64_t most_checkpoint_bytes = 0;          // 0: the guest's memory and a quarter
 };
@@ -42,8 +43,8 @@ class Backup {
     struct Hooks {  // on the guest's thread
         std::function<void(BackupState, const vmm::Error& why)> changed;
     };
-    static vmm::Result<std::unique_ptr<Backup>> listen(vmm::Guest& guest, std::shared_ptr<Witness> witness, BackupOptions options,
-                                                       Hooks hooks);
+    static vmm::Result<std::unique_ptr<Backup>> listen(vmm::Guest& guest, std::shared_ptr<Witness> witness,
+                                                       BackupOptions options, Hooks hooks);
     ~Backup();  // not on the guest's thread, unless `changed` has said Active or Discarded
     std::uint16_t port() const { return listener_->port(); }
     BackupState state() const;
@@ -58,9 +59,12 @@ class Backup {
     transport::Result<void> first_copy(const transport::Frame& f);
     transport::Result<bool> committed(transport::Channel& c);  // false: this copy takes no checkpoints any more
     transport::Result<void> try_state(const vmm::MachineState& m, const std::vector<migrate::DeviceState>& d);
-    vmm::Result<void> load(const vmm::MachineState& m, const std::vector<migrate::DeviceState>& d);  // on the guest's thread
-    void ask_witness();  // the claiming thread
-    void start();
+    vmm::Result<void> load(const vmm::MachineState& m,
+                           const std::vector<migrate::DeviceState>& d);  // on the guest's thread
+    void ask_witness();                                                  // the claiming thread
+    void claim();
+    void settle();
+    void say(Record r, View payload);
     BackupAction event(BackupEvent e, const vmm::Error& why = {});
     void carry_out(BackupAction a);
     void report(BackupState s, const vmm::Error& why);
@@ -76,6 +80,7 @@ class Backup {
     bool has_checkpoint_ = false;
     vmm::MachineState machine_;
     std::vector<migrate::DeviceState> devices_;
+    Held held_;  // of the claiming thread
 
     mutable std::mutex mutex_;  // the following
     std::condition_variable wake_;

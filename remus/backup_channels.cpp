@@ -52,7 +52,8 @@ void Backup::serve(std::unique_ptr<transport::Channel> c) {
     auto h = greet(*c);
     if (!h) {  // a stranger: no reason to give up
         spdlog::warn("{}: {}: {}", guest_.name(), c->peer(), h.error().what);
-        (void)migrate::send(*c, migrate::Record::Abort, migrate::encode_abort({h.error().what, h.error().remedy}));
+        (void)migrate::send(*c, migrate::Record::Abort,
+                            migrate::encode_abort({h.error().what, h.error().remedy}));
         return;
     }
     auto hello = send(*c, Record::HelloAck);
@@ -66,18 +67,16 @@ void Backup::serve(std::unique_ptr<transport::Channel> c) {
         });
         return;
     }
-    auto r = hello ? serve_checkpoints(*c) : hello;
-    if (!r) {
-        spdlog::warn("{}: {}", guest_.name(), r.error().what);
-        if (r.error().kind != ErrorKind::Closed)
-            (void)migrate::send(*c, migrate::Record::Abort, migrate::encode_abort({r.error().what, r.error().remedy}));
+    if (auto r = hello ? serve_checkpoints(*c) : hello; !r) {
+        // A primary whose words can't be trusted is not one to fail over from; one that is silent may be dead.
+        const bool nonsense = r.error().kind == ErrorKind::Protocol || r.error().kind == ErrorKind::Refused;
+        const vmm::Error why{r.error().what, r.error().remedy};
+        carry_out(event(nonsense ? BackupEvent::CannotRun : BackupEvent::PrimaryLost, why));
     }
-    if (!r) carry_out(event(BackupEvent::PrimaryLost, {r.error().what, r.error().remedy}));
     // What it says last (Active) goes out on this channel: it stays until this copy's fate is decided.
     std::unique_lock lock(mutex_);
-    wake_.wait(lock, [this] {
-        return ending_ || state_ == BackupState::Active || state_ == BackupState::Discarded;
-    });
+    wake_.wait(lock,
+               [this] { return ending_ || state_ == BackupState::Active || state_ == BackupState::Discarded; });
     checkpoints_ = nullptr;
     std::erase(live_, c.get());
 }
@@ -156,12 +155,13 @@ transport::Result<void> Backup::serve_checkpoints(transport::Channel& c) {
 }
 
 // A whole checkpoint is here. From its acknowledgement on it can't be lost by what becomes of the primary; a replica that
-// then fails to take its writes makes this copy useless, and it says so rather than ever claiming.
+// then fails to take its writes makes this copy useless: it says so, and never claims.
 transport::Result<bool> Backup::committed(transport::Channel& c) {
     std::lock_guard commit(committing_);
     {
         std::lock_guard lock(mutex_);
-        if (ending_ || (state_ != BackupState::Receiving && state_ != BackupState::Standby && state_ != BackupState::Claiming)) {
+        if (ending_ || (state_ != BackupState::Receiving && state_ != BackupState::Standby &&
+                        state_ != BackupState::Claiming)) {
             buffer_->drop();
             return false;
         }
@@ -181,10 +181,7 @@ transport::Result<bool> Backup::committed(transport::Channel& c) {
         std::vector<DiskWritesRecord> mine;
         for (auto& w : k.disk_writes)
             if (w.disk == d) mine.push_back(std::move(w));
-        if (auto r = replicas_[d]->apply(term_, k.epoch, mine); !r) {
-            carry_out(event(BackupEvent::Dismissed, r.error()));
-            return local(r.error());
-        }
+        if (auto r = replicas_[d]->apply(term_, k.epoch, mine); !r) return local(r.error());
     }
     {
         std::lock_guard lock(mutex_);
@@ -201,7 +198,8 @@ transport::Result<bool> Backup::committed(transport::Channel& c) {
     return true;
 }
 
-transport::Result<void> Backup::try_state(const vmm::MachineState& m, const std::vector<migrate::DeviceState>& d) {
+transport::Result<void> Backup::try_state(const vmm::MachineState& m,
+                                          const std::vector<migrate::DeviceState>& d) {
     const auto r = on_guest(guest_, [&] { return load(m, d); });
     if (!r) return local(r.error());
     return {};

@@ -15,7 +15,7 @@ using migrate::on_guest;
 using vmm::Reply;
 using Shared = std::shared_ptr<std::optional<Reply>>;
 
-constexpr std::chrono::seconds kAgain{2};                 // between two tries of auto_reprotect
+constexpr std::chrono::seconds kAgain{2};                  // between two tries of auto_reprotect
 constexpr std::chrono::milliseconds kWitnessTimeout{700};  // several fit into a lease
 
 bool final_state(PrimaryState s) {
@@ -79,8 +79,10 @@ void GuestService::protect_out(const Json& a, const Reply& r) {
         return r.fail("refused", {guest_.name() + " is " + vmm::name_of(guest_.state()) + ", not running",
                                   guest_.state() == vmm::GuestState::Paused ? "proa unpause it first" : ""});
     if (!guest_.occupied().empty() || asking_ || !over())
-        return r.fail("refused", {guest_.name() + " is " + (guest_.occupied().empty() ? "protected" : guest_.occupied()) + " already",
-                                  "proa protect --status"});
+        return r.fail("refused",
+                      {guest_.name() + " is " + (guest_.occupied().empty() ? "protected" : guest_.occupied()) +
+                           " already",
+                       "proa protect --status"});
     if (guest_.machine().checkpoints() == nullptr || guest_.output() == nullptr)
         return r.fail("refused", {"this machine can't make checkpoints", ""});
     again_.cancel();
@@ -120,13 +122,15 @@ void GuestService::ask_for_standby(const Json& a, Shared reply) {
         if (replicated) disks.push_back({{"name", d->name()}, {"path", path}, {"size", d->size()}});
     }
     if (disks.size() != guest_.disks().size())
-        return fail("refused", {"every writable disk of a protected guest must be replicated", "name all of them, or none (all, to the same path)"});
+        return fail("refused", {"every writable disk of a protected guest must be replicated",
+                                "name all of them, or none (all, to the same path)"});
     asking_ = true;
     guest_.occupy("being protected");
     options_ = a;
     const std::string token = migrate::to_hex(migrate::random_token());
     std::thread([=, this, gone = gone_, description = *description] {
-        auto answer = migrate::ask_peer(a.at("host"), a.value("peer_port", std::uint16_t{4650}), migrate::channel_options(a),
+        auto answer = migrate::ask_peer(a.at("host"), a.value("peer_port", std::uint16_t{4650}),
+                                        migrate::channel_options(a),
                                         {{"cmd", "standby"},
                                          {"guest", description},
                                          {"session", token},
@@ -141,8 +145,11 @@ void GuestService::ask_for_standby(const Json& a, Shared reply) {
                 return i != answer->end() && i->is_string() ? i->get<std::string>() : std::string();
             };
             const auto port = answer->find("port");
-            if (answer->value("ok", Json()) != Json(true) || port == answer->end() || !port->is_number_unsigned() || *port > 65535)
-                return fail("refused", {a.at("host").get<std::string>() + ": " + (text("what").empty() ? "refused" : text("what")), text("remedy")});
+            if (answer->value("ok", Json()) != Json(true) || port == answer->end() ||
+                !port->is_number_unsigned() || *port > 65535)
+                return fail("refused", {a.at("host").get<std::string>() + ": " +
+                                            (text("what").empty() ? "refused" : text("what")),
+                                        text("remedy")});
             asking_ = false;
             start_primary(a, token, port->get<std::uint16_t>(), reply);
         });
@@ -166,14 +173,14 @@ void GuestService::start_primary(const Json& a, const std::string& token, std::u
     o.lease.ttl = milliseconds(a, "ttl_ms", 3000);
     o.buffer_network = !a.value("no_network_buffer", false);
     reply_ = reply;
-    primary_ = std::make_unique<Primary>(
-        guest_, witness_, std::move(o),
-        Primary::Hooks{[this, gone = gone_](PrimaryState s, const vmm::Error& why) {
-                           if (!*gone) primary_changed(s, why);
-                       },
-                       [this, gone = gone_](const Json& p) {
-                           if (!*gone && reply_ && *reply_) (*reply_)->progress(p);
-                       }});
+    primary_ =
+        std::make_unique<Primary>(guest_, witness_, std::move(o),
+                                  Primary::Hooks{[this, gone = gone_](PrimaryState s, const vmm::Error& why) {
+                                                     if (!*gone) primary_changed(s, why);
+                                                 },
+                                                 [this, gone = gone_](const Json& p) {
+                                                     if (!*gone && reply_ && *reply_) (*reply_)->progress(p);
+                                                 }});
     if (!*reply && !a.value("again", false)) primary_->stop();  // whoever asked has left meanwhile
 }
 
@@ -188,7 +195,8 @@ void GuestService::primary_changed(PrimaryState s, const vmm::Error& why) {
     const bool here = s == PrimaryState::Alone || s == PrimaryState::Unprotected;
     holds_key_ = s == PrimaryState::Alone;
     answer(vmm::fail(why.what.empty() ? "protection has ended" : why.what, why.remedy));
-    if (unprotecting_) here ? unprotecting_->ok() : unprotecting_->fail("failed", {"the guest runs elsewhere now", ""});
+    if (unprotecting_)
+        here ? unprotecting_->ok() : unprotecting_->fail("failed", {"the guest runs elsewhere now", ""});
     if (handing_over_) {
         if (s == PrimaryState::Left || s == PrimaryState::Superseded)
             handing_over_->ok();
@@ -202,7 +210,8 @@ void GuestService::primary_changed(PrimaryState s, const vmm::Error& why) {
         if (!*gone) primary_.reset();
     });
     if (!here) {
-        spdlog::warn("{}: {}", guest_.name(), s == PrimaryState::Left ? "handed over" : "another host runs it; this copy ends");
+        spdlog::warn("{}: {}", guest_.name(),
+                     s == PrimaryState::Left ? "handed over" : "another host runs it; this copy ends");
         return guest_.shut_down(0);
     }
     if (!why.what.empty()) spdlog::warn("{}: unprotected: {}", guest_.name(), why.what);
@@ -212,7 +221,9 @@ void GuestService::primary_changed(PrimaryState s, const vmm::Error& why) {
 void GuestService::protect_again() {
     again_.expires_after(kAgain);
     again_.async_wait([this, gone = gone_](const boost::system::error_code& e) {
-        if (e || *gone || asking_ || !over() || !guest_.occupied().empty() || guest_.state() != vmm::GuestState::Running) return;
+        if (e || *gone || asking_ || !over() || !guest_.occupied().empty() ||
+            guest_.state() != vmm::GuestState::Running)
+            return;
         Json a = options_;
         a["again"] = true;
         ask_for_standby(a, std::make_shared<std::optional<Reply>>());
@@ -234,7 +245,8 @@ void GuestService::protect_in(const Json& a, const Reply& r) {
     auto witness = make_witness(a.at("witness"), kWitnessTimeout);
     if (!witness) return r.fail("invalid", witness.error());
     witness_ = std::move(*witness);
-    auto b = Backup::listen(guest_, witness_, std::move(o), {[this, gone = gone_](BackupState s, const vmm::Error& why) {
+    auto b = Backup::listen(guest_, witness_, std::move(o),
+                            {[this, gone = gone_](BackupState s, const vmm::Error& why) {
                                 if (!*gone) backup_changed(s, why);
                             }});
     if (!b) return r.fail("failed", b.error());
@@ -245,14 +257,16 @@ void GuestService::protect_in(const Json& a, const Reply& r) {
     for (const char* key : {"this_host", "keys", "plaintext", "witness"})
         if (a.contains(key)) options_[key] = a.at(key);
     options_["host"] = a.value("primary_host", "");
-    options_["auto_reprotect"] = options_.value("auto_reprotect", false) && !options_["host"].get<std::string>().empty();
+    options_["auto_reprotect"] =
+        options_.value("auto_reprotect", false) && !options_["host"].get<std::string>().empty();
     r.ok({{"port", backup_->port()}});
 }
 
 void GuestService::backup_changed(BackupState s, const vmm::Error& why) {
     last_status_ = status();
     if (s == BackupState::Discarded) {
-        spdlog::info("{}: the standby is not needed any more{}{}", guest_.name(), why.what.empty() ? "" : ": ", why.what);
+        spdlog::info("{}: the standby is not needed any more{}{}", guest_.name(), why.what.empty() ? "" : ": ",
+                     why.what);
         return guest_.shut_down(0);
     }
     holds_key_ = true;
@@ -267,21 +281,28 @@ void GuestService::unprotect(const Reply& r) {
     options_["auto_reprotect"] = false;
     again_.cancel();
     if (over()) return r.fail("refused", {guest_.name() + " is not protected", "proa protect --status"});
-    if (unprotecting_ || handing_over_) return r.fail("refused", {"its protection is being changed already", ""});
+    if (unprotecting_ || handing_over_)
+        return r.fail("refused", {"its protection is being changed already", ""});
     unprotecting_ = r;
     primary_->stop();
 }
 
 void GuestService::failover(const Reply& r) {
     if (over() || primary_->state() != PrimaryState::Protected)
-        return r.fail("refused", {guest_.name() + " is not protected by a standby that could take over", "proa protect --status"});
-    if (unprotecting_ || handing_over_) return r.fail("refused", {"its protection is being changed already", ""});
+        return r.fail("refused", {guest_.name() + " is not protected by a standby that could take over",
+                                  "proa protect --status"});
+    if (unprotecting_ || handing_over_)
+        return r.fail("refused", {"its protection is being changed already", ""});
     handing_over_ = r;
     primary_->hand_over();
 }
 
 Json GuestService::status() const {
-    Json j{{"name", guest_.name()}, {"role", ""}, {"state", "unprotected"}, {"held_packets", 0}, {"held_bytes", 0}};
+    Json j{{"name", guest_.name()},
+           {"role", ""},
+           {"state", "unprotected"},
+           {"held_packets", 0},
+           {"held_bytes", 0}};
     if (primary_) {
         primary_->status(j);
         const auto held = guest_.output()->held();

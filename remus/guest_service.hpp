@@ -24,7 +24,8 @@ class GuestService {
   private:
     void protect_out(const Json& a, const vmm::Reply& r);
     void ask_for_standby(const Json& a, std::shared_ptr<std::optional<vmm::Reply>> reply);
-    void start_primary(const Json& a, const std::string& token, std::uint16_t port, std::shared_ptr<std::optional<vmm::Reply>> reply);
+    void start_primary(const Json& a, const std::string& token, std::uint16_t port,
+                       std::shared_ptr<std::optional<vmm::Reply>> reply);
     void primary_changed(PrimaryState s, const vmm::Error& why);
     void protect_in(const Json& a, const vmm::Reply& r);
     void backup_changed(BackupState s, const vmm::Error& why);

@@ -4,7 +4,8 @@ namespace proa::remus {
 
 using Clock = FailureDetector::Clock;
 
-Heart::Heart(std::unique_ptr<transport::Channel> c, std::uint64_t term, DetectorPolicy policy, std::function<void(bool)> silent)
+Heart::Heart(std::unique_ptr<transport::Channel> c, std::uint64_t term, DetectorPolicy policy,
+             std::function<void(bool)> silent)
     : channel_(std::move(c)),
       term_(term),
       policy_(policy),
@@ -35,7 +36,8 @@ void Heart::beat() {
     for (std::uint64_t count = 0; !stopping_; ++count) {
         const bool broken = broken_;
         lock.unlock();
-        const bool sent = !broken && send(*channel_, Record::Beat, encode(BeatRecord{term_, count})).has_value();
+        const bool sent =
+            !broken && send(*channel_, Record::Beat, encode(BeatRecord{term_, count})).has_value();
         lock.lock();
         broken_ = broken_ || !sent;
         const bool silent = broken_ || detector_.suspects(Clock::now());

@@ -15,7 +15,8 @@ namespace proa::remus {
 class Heart {
   public:
     // `silent(true)` when the other side is suspected, `silent(false)` when it beats again; from the heart's threads.
-    Heart(std::unique_ptr<transport::Channel> c, std::uint64_t term, DetectorPolicy policy, std::function<void(bool)> silent);
+    Heart(std::unique_ptr<transport::Channel> c, std::uint64_t term, DetectorPolicy policy,
+          std::function<void(bool)> silent);
     ~Heart();  // stops beating, waits for its threads: not from `silent`
     std::chrono::milliseconds silence() const;
 

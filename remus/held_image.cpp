@@ -17,8 +17,7 @@ void HeldImage::begin(std::vector<std::uint64_t> words) {
     std::lock_guard lock(mutex_);
     words_ = std::move(words);
     words_.resize(unread_.size());
-    for (std::size_t w = 0; w < words_.size(); ++w)
-        __atomic_store_n(&unread_[w], words_[w], __ATOMIC_RELAXED);
+    for (std::size_t w = 0; w < words_.size(); ++w) __atomic_store_n(&unread_[w], words_[w], __ATOMIC_RELAXED);
     by_vcpu_.clear();
     by_device_.clear();
     copied_ = 0;

@@ -22,7 +22,7 @@ class HeldImage final : public vmm::WriteWatch {
     // The sender's thread. The held pages of one word, each into its place of `to` (64 pages); device models may write
     // them freely from here on.
     void read(std::uint64_t word, std::span<std::uint8_t> to);
-    void end();  // before Checkpointer::release_all(): the copies are about to go
+    void end();                    // before Checkpointer::release_all(): the copies are about to go
     std::uint64_t copied() const;  // pages of this checkpoint that had to be copied
 
     // A device model's store. Which came first, a vCPU's write or this one? proa-hv publishes its copy before the vCPU may

@@ -108,7 +108,8 @@ PrimaryAction Primary::event(PrimaryEvent e, const vmm::Error& why) {
     }
     if (s.next != was) {
         stats_.event(std::string(name_of(s.next)) + (why.what.empty() ? "" : ": " + why.what));
-        spdlog::info("{}: protection: {}{}{}", guest_.name(), name_of(s.next), why.what.empty() ? "" : ": ", why.what);
+        spdlog::info("{}: protection: {}{}{}", guest_.name(), name_of(s.next), why.what.empty() ? "" : ": ",
+                     why.what);
     }
     return s.action;
 }
@@ -144,25 +145,30 @@ vmm::Result<void> Primary::run_protection() {
 }
 
 vmm::Result<void> Primary::claim() {
-    const std::uint64_t sent = machine_.counter();
-    auto c = witness_->claim(guest_.name(), options_.this_host, options_.session, options_.lease.ttl);
+    std::uint64_t sent = 0;
+    const auto ask = [&] {
+        sent = machine_.counter();
+        return witness_->claim(guest_.name(), options_.this_host, options_.session, options_.lease.ttl);
+    };
+    auto c = ask();
     // This host's own older claim on the name is of a guest that is no more: names are unique on a host.
     if (c && !c->held && c->holder.settled && c->holder.host == options_.this_host) {
         (void)witness_->release(guest_.name(), c->holder.session);
-        c = witness_->claim(guest_.name(), options_.this_host, options_.session, options_.lease.ttl);
+        c = ask();
     }
     if (!c) return tl::unexpected(c.error());
     if (!c->held)
         return vmm::fail("the witness says that " + c->holder.host + " runs " + guest_.name() +
                              (c->holder.settled ? " alone" : ", protected"),
-                         "destroy it there, or, if that host is gone for good, delete the guest's key (docs/HA.md, The witness)");
+                         "destroy it there, or, if that host is gone for good, delete the guest's key "
+                         "(docs/HA.md, The witness)");
     {
         std::lock_guard lock(mutex_);
         held_ = *c->held;
     }
     keeper_ = std::make_unique<LeaseKeeper>(
         *witness_, held_, sent, options_.lease,
-        LeaseKeeper::Hooks{[this] { post(PrimaryEvent::BackupLost); },
+        LeaseKeeper::Hooks{[this] { post(PrimaryEvent::Stop); },
                            [this](std::uint64_t at) { machine_.fence_at(at); },
                            [this] { return machine_.counter(); }, machine_.counter_hz()});
     (void)event(PrimaryEvent::Granted);
@@ -188,19 +194,20 @@ vmm::Result<void> Primary::connect() {
         if (auto r = from_peer(send(**c, Record::Hello, encode(h))); !r) return r;
         auto ack = from_peer(migrate::receive(**c));
         if (!ack) return tl::unexpected(ack.error());
-        if (!is(*ack, Record::HelloAck)) return vmm::fail(options_.host + ": " + migrate::unexpected_record(*ack).what);
+        if (!is(*ack, Record::HelloAck)) return refused(*ack);
         channels[i] = std::move(*c);
     }
     {
         std::lock_guard lock(mutex_);
         data_ = std::move(channels[0]);
     }
-    heart_ = std::make_unique<Heart>(std::move(channels[1]), held_.term, options_.detector, [this](bool silent) {
-        if (!silent) return;
-        post(PrimaryEvent::BackupLost);
-        std::lock_guard lock(mutex_);
-        data_->cancel();
-    });
+    heart_ =
+        std::make_unique<Heart>(std::move(channels[1]), held_.term, options_.detector, [this](bool silent) {
+            if (!silent) return;
+            post(PrimaryEvent::BackupLost);
+            std::lock_guard lock(mutex_);
+            data_->cancel();
+        });
     return {};
 }
 
@@ -224,6 +231,7 @@ void Primary::carry_out(PrimaryAction a) {
         case PrimaryAction::Resume: open_output(true); break;
         case PrimaryAction::ReleaseKey:
             open_output(false);
+            if (data_) (void)send(*data_, Record::Dismiss, encode(EpochRecord{held_.term, acknowledged_}));
             (void)witness_->release(guest_.name(), options_.session);
             break;
         case PrimaryAction::Destroy:
@@ -252,7 +260,8 @@ void Primary::open_output(bool resume) {
         end_tracking();
         output_.open();
         if (resume)
-            if (auto r = guest_.thaw(); !r) spdlog::error("{}: cannot resume: {}", guest_.name(), r.error().what);
+            if (auto r = guest_.thaw(); !r)
+                spdlog::error("{}: cannot resume: {}", guest_.name(), r.error().what);
         return 0;
     });
     stopped_ = stopped_ && !resume;
@@ -272,21 +281,38 @@ void Primary::wind_up(const vmm::Error& why) {
     const bool fence = take(PrimaryEvent::FenceFired);
     const bool asked = take(PrimaryEvent::Stop);
     stopped_ = stopped_ || fence;
-    const auto before = state();
-    if (before == PrimaryState::Claiming)
+    if (state() == PrimaryState::Claiming) {
         carry_out(event(PrimaryEvent::Refused, why));
-    else
-        carry_out(event(fence   ? PrimaryEvent::FenceFired
-                        : asked ? PrimaryEvent::Stop
-                                : PrimaryEvent::BackupLost,
-                        why));
-    // The backup is of no use any more: tell it, if it still listens. Only once it can't claim.
-    const auto s = state();
-    if (data_ && (s == PrimaryState::Alone || s == PrimaryState::Unprotected))
-        (void)send(*data_, Record::Dismiss, encode(EpochRecord{held_.term, acknowledged_}));
+    } else if (fence) {
+        carry_out(event(PrimaryEvent::FenceFired, why));
+    } else if (asked) {
+        carry_out(event(PrimaryEvent::Stop, why));
+    } else if (last_word_) {
+        carry_out(event(*last_word_, why));
+    } else {
+        {
+            std::lock_guard lock(mutex_);
+            if (data_) data_->cancel();  // or the backup would think that this is the link it can rely on
+        }
+        carry_out(event(PrimaryEvent::BackupLost, why));
+    }
+}
+
+// The backup is asked to let the guest go. Its word that it has not run and never will is as good as the witness's, and
+// reaches further: a pair can part while the witness is away.
+bool Primary::dismissed() {
+    if (!data_ || !heart_ || state() != PrimaryState::Settling) return false;
+    if (!send(*data_, Record::Dismiss, encode(EpochRecord{held_.term, acknowledged_}))) return false;
+    while (auto f = migrate::receive(*data_)) {
+        if (is(*f, Record::Gone)) return carry_out(event(PrimaryEvent::BackupGone)), true;
+        if (is(*f, Record::Active)) return carry_out(event(PrimaryEvent::TakenOver)), true;
+        if (!is(*f, Record::Ack)) return false;
+    }
+    return false;
 }
 
 void Primary::ask_witness() {
+    if (dismissed()) return;
     bool told = false;
     for (;;) {
         if (take(PrimaryEvent::FenceFired)) {
@@ -294,8 +320,9 @@ void Primary::ask_witness() {
             (void)event(PrimaryEvent::FenceFired);
         }
         auto a = witness_->settle(guest_.name(), options_.this_host, options_.session, held_);
-        if (a) return carry_out(event(*a == Witness::Answer::Yes ? PrimaryEvent::Settled : PrimaryEvent::NotOurs));
-        if (!std::exchange(told, true))
+        if (a && *a != Witness::Answer::Contested)
+            return carry_out(event(*a == Witness::Answer::Yes ? PrimaryEvent::Settled : PrimaryEvent::NotOurs));
+        if (!a && !std::exchange(told, true))
             spdlog::warn("{}: the witness doesn't answer: {}; asking again", guest_.name(), a.error().what);
         std::unique_lock lock(mutex_);
         wake_.wait_for(lock, options_.witness_pause, [this] { return abandoned_; });
@@ -303,7 +330,8 @@ void Primary::ask_witness() {
     }
 }
 
-// A planned failover, after the last checkpoint was acknowledged: the key goes, then the backup is told.
+// A planned failover, after the last checkpoint was acknowledged: the key goes, and the backup is told, whatever the witness
+// has said: its claim finds out.
 vmm::Result<void> Primary::yielded() {
     (void)event(PrimaryEvent::LastAcked);
     keeper_.reset();
@@ -311,14 +339,25 @@ vmm::Result<void> Primary::yielded() {
         output_.release(epoch_);
         return 0;
     });
-    if (auto r = witness_->release(guest_.name(), options_.session); !r) return tl::unexpected(r.error());
-    (void)event(PrimaryEvent::KeyReleased);
+    (void)witness_->release(guest_.name(), options_.session);
     if (auto r = put(Record::Yours, encode(EpochRecord{held_.term, epoch_})); !r) return r;
     auto f = from_peer(migrate::receive(*data_));
     if (!f) return tl::unexpected(f.error());
-    if (!is(*f, Record::Active)) return vmm::fail(options_.host + ": " + migrate::unexpected_record(*f).what);
+    if (!is(*f, Record::Active)) return refused(*f);
     carry_out(event(PrimaryEvent::TakenOver));
     return {};
+}
+
+// What the backup says instead of what was to come: its last word, or nonsense.
+tl::unexpected<vmm::Error> Primary::refused(const transport::Frame& f) {
+    if (is(f, Record::Gone)) last_word_ = PrimaryEvent::BackupGone;
+    if (is(f, Record::Active)) last_word_ = PrimaryEvent::TakenOver;
+    if (last_word_ == PrimaryEvent::BackupGone) {
+        const auto why = migrate::decode_abort(f.payload);
+        return vmm::fail(options_.host + " gives up: " + why.what, why.remedy);
+    }
+    const auto e = migrate::unexpected_record(f);
+    return vmm::fail(options_.host + ": " + e.what, e.remedy);
 }
 
 void Primary::report(const char* phase, double percent) {

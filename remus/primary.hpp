@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "migrate/on_guest.hpp"
@@ -25,20 +26,21 @@
 namespace proa::remus {
 
 struct PrimaryOptions {
-    std::string host;         // the backup's
-    std::uint16_t port = 0;   // of its proa-vm
-    migrate::Token token{};   // what that waits for
+    std::string host;        // the backup's
+    std::uint16_t port = 0;  // of its proa-vm
+    migrate::Token token{};  // what that waits for
     transport::ChannelOptions channel;
-    std::string this_host;    // as the witness knows it
-    std::string session;      // this copy of the guest, as the witness knows it
+    std::string this_host;           // as the witness knows it
+    std::string session;             // this copy of the guest, as the witness knows it
     std::vector<std::string> disks;  // Device::name() of those to replicate
     PacingPolicy pacing;
-    DetectorPolicy detector{std::chrono::milliseconds(100), 20};  // of the backup: silence costs the guest's clients only
+    DetectorPolicy detector{std::chrono::milliseconds(100),
+                            20};  // of the backup: silence costs the guest's clients only
     LeaseTiming lease;
     bool buffer_network = true;  // false: output leaves at once; a failover may forget what clients have seen
     int compress = transport::Compressor::kAuto;
-    std::uint64_t cache_bytes = 64u << 20;     // for deltas
-    std::uint64_t disk_log_bytes = 32u << 20;  // an epoch's disk writes; over it the disk waits
+    std::uint64_t cache_bytes = 64u << 20;         // for deltas
+    std::uint64_t disk_log_bytes = 32u << 20;      // an epoch's disk writes; over it the disk waits
     std::chrono::milliseconds witness_pause{100};  // between two questions to the witness
 };
 
@@ -55,9 +57,9 @@ class Primary {
     ~Primary();
 
     // Any thread; each returns at once, `changed` tells what came of it.
-    void stop();                         // unprotect
-    void hand_over();                    // planned failover
-    void fenced();                       // MachineEvents::fenced()
+    void stop();       // unprotect
+    void hand_over();  // planned failover
+    void fenced();     // MachineEvents::fenced()
     PrimaryState state() const;
     void status(nlohmann::json& j) const;  // the fields of protect-status but "held_*"
 
@@ -81,14 +83,16 @@ class Primary {
     vmm::Result<void> put(Record r, View payload);  // on the checkpoint channel, compressed where it pays
     vmm::Result<void> yielded();
     void wind_up(const vmm::Error& why);  // from an error or a stop to a final state
-    void ask_witness();                   // Settling, Fenced, Yielded: until it has answered
+    void ask_witness();                   // Settling, Fenced: until it has answered
+    bool dismissed();
+    tl::unexpected<vmm::Error> refused(const transport::Frame& f);
     PrimaryAction event(PrimaryEvent e, const vmm::Error& why = {});
     void carry_out(PrimaryAction a);
     void open_output(bool resume);
     void end_tracking();
-    bool take(PrimaryEvent e);       // out of the inbox
+    bool take(PrimaryEvent e);  // out of the inbox
     bool waiting(PrimaryEvent e) const;
-    void post(PrimaryEvent e);       // into the inbox
+    void post(PrimaryEvent e);  // into the inbox
     vmm::Result<void> check();
     void report(const char* phase, double percent);
     template <class T>
@@ -110,8 +114,9 @@ class Primary {
     std::unique_ptr<LeaseKeeper> keeper_;
     std::unique_ptr<Heart> heart_;
     std::uint64_t epoch_ = 0, acknowledged_ = 0;
-    bool stopped_ = false;       // the guest stands, and not for the length of a pause
+    bool stopped_ = false;  // the guest stands, and not for the length of a pause
     bool machine_started_ = false;
+    std::optional<PrimaryEvent> last_word_;  // of the backup
     std::chrono::steady_clock::time_point last_report_{};
 
     mutable std::mutex mutex_;  // the following

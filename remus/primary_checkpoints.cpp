@@ -19,11 +19,6 @@ constexpr std::uint64_t kFewPages = 2048;       // left over for the first check
 constexpr std::uint64_t kReleaseWords = 8 * 8;  // read pages stop being held in steps of 16 MiB
 constexpr std::uint64_t kPage = 4096;
 
-vmm::Error said_by(const std::string& host, const transport::Frame& f) {
-    const auto e = migrate::unexpected_record(f);
-    return {host + ": " + e.what, e.remedy};
-}
-
 }  // namespace
 
 // What a checkpoint is made of beside memory (image_ has that).
@@ -57,11 +52,12 @@ vmm::Result<void> Primary::sync_disks() {
             if (auto r = check(); !r) return r;
             auto f = from_peer(migrate::receive(*data_));
             if (!f) return tl::unexpected(f.error());
-            if (!is(*f, Record::DiskHashes)) return tl::unexpected(said_by(options_.host, *f));
+            if (!is(*f, Record::DiskHashes)) return refused(*f);
             auto hashes = from_peer(decode_disk_hashes(f->payload));
             if (!hashes) return tl::unexpected(hashes.error());
             last = hashes->last;
-            auto sent = sync.compare(*hashes, [this](const DiskWritesRecord& w) { return send_writes(Record::DiskBlocks, w); });
+            auto sent = sync.compare(
+                *hashes, [this](const DiskWritesRecord& w) { return send_writes(Record::DiskBlocks, w); });
             if (!sent) return sent;
             report("copying disks", 100 * sync.done());
         }
@@ -76,8 +72,9 @@ vmm::Result<void> Primary::send_synced(const std::vector<std::uint64_t>& words) 
         const auto raw = batch.bytes();
         const auto squeezed = compressor_.compress(raw);
         const auto type = static_cast<std::uint16_t>(migrate::Record::Pages);
-        auto r = squeezed.empty() ? data_->send(type, raw)
-                                  : data_->send_compressed(type, squeezed, static_cast<std::uint32_t>(raw.size()));
+        auto r = squeezed.empty()
+                     ? data_->send(type, raw)
+                     : data_->send_compressed(type, squeezed, static_cast<std::uint32_t>(raw.size()));
         batch.clear();
         if (auto sent = from_peer(std::move(r)); !sent) return sent;
         return check();
@@ -96,7 +93,8 @@ vmm::Result<void> Primary::send_synced(const std::vector<std::uint64_t>& words) 
 
 // As pre-copy does: round after round of what was written meanwhile, until little is left.
 vmm::Result<void> Primary::sync_memory() {
-    auto mode = guest_.machine().has_hardware_dirty_log() ? abi::DirtyLogMode::Hardware : abi::DirtyLogMode::WriteProtect;
+    auto mode = guest_.machine().has_hardware_dirty_log() ? abi::DirtyLogMode::Hardware
+                                                          : abi::DirtyLogMode::WriteProtect;
     auto on = on_guest(guest_, [&]() -> vmm::Result<void> {
         auto r = machine_.start(mode);
         machine_started_ = r.has_value();
@@ -122,7 +120,8 @@ vmm::Result<void> Primary::sync_memory() {
     // The rest is dirty still: as if device models had written it, it goes with checkpoint 1.
     dirty.drain([&](std::uint64_t w, std::uint64_t bits) {
         for (; bits != 0; bits &= bits - 1)
-            guest_.memory().mark_dirty(abi::kRamBase + (w * 64 + static_cast<std::uint64_t>(std::countr_zero(bits))) * kPage, 1);
+            guest_.memory().mark_dirty(
+                abi::kRamBase + (w * 64 + static_cast<std::uint64_t>(std::countr_zero(bits))) * kPage, 1);
     });
     return {};
 }
@@ -174,7 +173,8 @@ vmm::Result<Primary::Snapshot> Primary::pause_and_take(bool final) {
         if (!n) return tl::unexpected(n.error());
         if (!state) return tl::unexpected(state.error());
         s.pages = *n;
-        for (vmm::Device* d : guest_.devices()) s.devices.push_back(migrate::encode_device({d->name(), d->save()}));
+        for (vmm::Device* d : guest_.devices())
+            s.devices.push_back(migrate::encode_device({d->name(), d->save()}));
         for (auto& l : disk_logs_)
             for (auto& w : l->take()) s.writes.push_back(std::move(w));
         std::vector<std::uint64_t> words(dirty.words());
@@ -183,7 +183,7 @@ vmm::Result<Primary::Snapshot> Primary::pause_and_take(bool final) {
         guest_.memory().watch(&image_);
         if (epoch_ == 1) {
             // From here on the backup may come to know enough to claim.
-            (void)event(PrimaryEvent::FirstEnd);
+            (void)event(PrimaryEvent::FirstPause);
             if (options_.buffer_network) output_.hold(epoch_ + 1);
             keeper_->arm();
         } else {
@@ -219,12 +219,14 @@ vmm::Result<void> Primary::send_pages() {
         }
         // What has been read needs no copy: the guest may write it at full speed, before the rest is sent.
         if ((w + 1) % kReleaseWords == 0 && w + 1 < words.size()) {
-            const bool any = std::any_of(words.begin() + static_cast<std::ptrdiff_t>(unreleased),
-                                         words.begin() + static_cast<std::ptrdiff_t>(w + 1), [](auto x) { return x != 0; });
+            const bool any =
+                std::any_of(words.begin() + static_cast<std::ptrdiff_t>(unreleased),
+                            words.begin() + static_cast<std::ptrdiff_t>(w + 1), [](auto x) { return x != 0; });
             if (any)
-                boost::asio::post(guest_.io(), [this, first = unreleased * 64, pages = (w + 1 - unreleased) * 64] {
-                    (void)machine_.release(first, pages);
-                });
+                boost::asio::post(guest_.io(),
+                                  [this, first = unreleased * 64, pages = (w + 1 - unreleased) * 64] {
+                                      (void)machine_.release(first, pages);
+                                  });
             unreleased = w + 1;
         }
     }
@@ -258,10 +260,11 @@ vmm::Result<void> Primary::send_checkpoint(Snapshot& s) {
 vmm::Result<void> Primary::wait_acknowledged(std::uint64_t epoch) {
     auto f = from_peer(migrate::receive(*data_));
     if (!f) return tl::unexpected(f.error());
-    if (!is(*f, Record::Ack)) return tl::unexpected(said_by(options_.host, *f));
+    if (!is(*f, Record::Ack)) return refused(*f);
     auto a = from_peer(decode_ack(f->payload));
     if (!a) return tl::unexpected(a.error());
-    if (a->term != held_.term || a->epoch != epoch) return vmm::fail(options_.host + " acknowledged another checkpoint");
+    if (a->term != held_.term || a->epoch != epoch)
+        return vmm::fail(options_.host + " acknowledged another checkpoint");
     return {};
 }
 
@@ -281,7 +284,8 @@ vmm::Result<void> Primary::checkpoint(bool final) {
         });
     encoder_.commit();
     const auto now = Clock::now();
-    const CheckpointSample sample{s->paused_at, s->resumed_at, now, epoch_, s->pages, copied, data_->bytes_sent() - bytes};
+    const CheckpointSample sample{
+        s->paused_at, s->resumed_at, now, epoch_, s->pages, copied, data_->bytes_sent() - bytes};
     stats_.add(sample);
     pacing_.after(Seconds(sample.resumed_at - sample.paused_at), Seconds(now - sample.paused_at));
     if (epoch_ == 1) {

@@ -26,7 +26,7 @@ inline constexpr std::size_t kHashBytes = 16;
 // Order on channel 0, primary -> backup (<- what it answers):
 //   Hello <- HelloAck [DiskHashes... ] ; DiskBlocks... ; then per checkpoint:
 //   Begin, (Pages | DiskWrites)..., Machine, Device..., End  <- Ack
-//   at last one of Yours <- Active, or Dismiss. Abort either way.
+//   at last one of Yours <- Active, or Dismiss <- Gone. Abort either way.
 enum class Record : std::uint16_t {
     Hello = transport::kMandatory | 0x40,       // primary, first on each channel: HelloRecord
     HelloAck = transport::kMandatory | 0x41,    // empty
@@ -41,6 +41,7 @@ enum class Record : std::uint16_t {
     Yours = transport::kMandatory | 0x49,    // primary has stopped and released the key: EpochRecord
     Active = transport::kMandatory | 0x4a,   // backup runs the guest: EpochRecord
     Dismiss = transport::kMandatory | 0x4b,  // primary: the backup is not needed any more: EpochRecord
+    Gone = transport::kMandatory | 0x4d,     // backup: has not run the guest and never will: EpochRecord
     Beat = transport::kMandatory | 0x4c,     // channel 1, both ways: BeatRecord
 };
 
