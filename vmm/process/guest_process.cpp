@@ -8,6 +8,7 @@
 
 #include "vmm/process/mac.hpp"
 #include "vmm/virtio/block.hpp"
+#include "vmm/virtio/tap.hpp"
 
 namespace proa::vmm {
 
@@ -77,6 +78,7 @@ Result<void> GuestProcess::build() {
     for (const auto& d : config_.disks) {
         auto b = BlockBackend::open(d.path, d.read_only, post);
         if (!b) return tl::unexpected(b.error());
+        if (!d.read_only) disks_.push_back(b->get());
         if (auto r = add_virtio(slot++, std::move(*b)); !r) return r;
     }
     for (std::size_t i = 0; i < config_.vifs.size(); ++i) {
@@ -86,10 +88,13 @@ Result<void> GuestProcess::build() {
             v.bridge);
         if (!tap) return tl::unexpected(tap.error());
         TapPort* port = tap->get();
-        auto net = std::make_unique<NetBackend>(std::move(*tap), mac_for(config_.name, i, v.mac));
+        auto gate = gates_.gate(std::move(*tap));
+        OutputGate* const output = gate.get();
+        auto net = std::make_unique<NetBackend>(std::move(gate), mac_for(config_.name, i, v.mac));
         NetBackend* backend = net.get();
         if (auto r = add_virtio(slot++, std::move(net)); !r) return r;
         port->on_input([backend] { backend->input(); });
+        output->on_room([backend] { backend->output(); });
     }
     auto hvc = std::make_unique<ConsoleBackend>([this](auto b) { print(b); });
     hvc_ = hvc.get();

@@ -20,7 +20,7 @@
 #include "vmm/process/mmio_bus.hpp"
 #include "vmm/virtio/console.hpp"
 #include "vmm/virtio/mmio.hpp"
-#include "vmm/virtio/tap.hpp"
+#include "vmm/virtio/output_gate.hpp"
 
 namespace proa::vmm {
 
@@ -48,6 +48,8 @@ class GuestProcess final : public Guest, private MachineEvents {
     const std::vector<Device*>& devices() const override { return devices_; }
     GuestState state() const override { return state_; }
     void set_state(GuestState s) override { state_ = s; }
+    Output* output() override { return &gates_; }
+    std::vector<Disk*> disks() override { return disks_; }
     CommandRegistry& commands() { return commands_; }
 
     // Boot the kernel (not incoming). Incoming: run what was loaded.
@@ -96,6 +98,8 @@ class GuestProcess final : public Guest, private MachineEvents {
     std::unique_ptr<HugeMemory> huge_;
     std::unique_ptr<GuestMemory> memory_;
     std::unique_ptr<Machine> machine_;
+    OutputGates gates_;
+    std::vector<Disk*> disks_;  // the writable ones
     std::vector<std::unique_ptr<Device>> owned_;
     std::vector<Device*> devices_;
     std::vector<VirtioMmio*> virtio_;

@@ -14,6 +14,7 @@ class VirtioBackend {
   public:
     struct Host {  // what a backend may ask of its transport
         virtual ~Host() = default;
+        virtual std::string name() const = 0;  // the device's
         virtual GuestMemory& memory() = 0;
         virtual SplitQueue& queue(unsigned n) = 0;
         virtual bool feature(unsigned bit) const = 0;  // negotiated
