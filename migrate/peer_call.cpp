@@ -1,5 +1,7 @@
 #include "migrate/peer_call.hpp"
 
+#include "vmm/json_lines.hpp"
+
 namespace proa::migrate {
 
 transport::ChannelOptions channel_options(const Json& a) {
@@ -19,7 +21,8 @@ transport::Result<Json> ask_peer(const std::string& host, std::uint16_t port,
         return tl::unexpected(r.error());
     auto b = expect(**c, Record::PeerAnswer);
     if (!b) return tl::unexpected(b.error());
-    Json j = Json::parse(b->begin(), b->end(), nullptr, false);
+    const std::string answer(b->begin(), b->end());
+    Json j = vmm::nests_too_deep(answer) ? Json() : Json::parse(answer, nullptr, false);
     if (!j.is_object())
         return transport::fail(transport::ErrorKind::Protocol,
                                host + " answered with something that isn't JSON");

@@ -163,7 +163,9 @@ int main(int argc, char** argv) {
     create_->add_flag("-p,--paused", creation.paused, "load it but don't run it");
     create_->add_flag("-c,--console", creation.attach, "attach to its console");
     create_->add_flag("-n,--dry-run", creation.dry_run, "check the config, start nothing");
-    auto* list_ = verb("list", "guests on this host: r(unning) b(locked) p(aused) s(topped) c(rashed)", false);
+    auto* list_ = verb(
+        "list", "guests on this host: r(unning) b(locked) p(aused) w(aits as a standby) s(topped) c(rashed)",
+        false);
     auto* info_ = verb("info", "facts about this host, or a guest", false);
     auto* console_ = verb("console", "attach to a guest's console (Ctrl-] leaves)", true);
     verb("pause", "stop a guest's vCPUs where they are", true);

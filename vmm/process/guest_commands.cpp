@@ -22,7 +22,8 @@ Json GuestProcess::info() {
            {"pid", ::getpid()},
            {"state", name_of(state_)},
            {"memory_mib", config_.memory_mib},
-           {"vcpus", config_.vcpus}};
+           {"vcpus", config_.vcpus},
+           {"protection", ""}};  // describe_more() knows better
     if (auto s = machine_->stats()) {
         std::uint64_t ticks = 0;
         Json list = Json::array();
@@ -52,6 +53,7 @@ Json GuestProcess::info() {
     for (const auto& v : config_.vifs) vifs.push_back({{"bridge", v.bridge}});
     j["disks"] = disks;
     j["vifs"] = vifs;
+    if (describe_more_) describe_more_(j);
     return j;
 }
 

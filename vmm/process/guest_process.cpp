@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <iterator>
 
 #include "vmm/process/mac.hpp"
 #include "vmm/virtio/block.hpp"
@@ -13,8 +14,9 @@
 namespace proa::vmm {
 
 const char* name_of(GuestState s) {
-    static const char* const names[] = {"created",  "running",  "paused",  "migrating", "switching",
-                                        "incoming", "in-doubt", "stopped", "crashed"};
+    static const char* const names[] = {"created",  "running", "paused",   "migrating", "switching",
+                                        "incoming", "standby", "in-doubt", "stopped",   "crashed"};
+    static_assert(std::size(names) == static_cast<unsigned>(GuestState::Crashed) + 1);
     return names[static_cast<unsigned>(s)];
 }
 
