@@ -43,10 +43,7 @@ transport::Result<HelloRecord::DiskEntry> decode_disk(const wire::Disk& d) {
     if (!migrate::wire::skippable(d.unknown_fields())) return refuse("unknown kind of disk");
     if (d.name().empty() || d.name().size() > kMaxDiskName) return refuse("disk name of an impossible length");
     if (d.size() == 0 || d.size() > kMaxDiskBytes || !sector_aligned(d.size()))
-        return refuse(
-            "disk " +
-            migrate::to_hex({reinterpret_cast<const std::uint8_t*>(d.name().data()), d.name().size()}) +
-            " of an impossible size");
+        return refuse("a disk of an impossible size");
     return HelloRecord::DiskEntry{d.name(), d.size()};
 }
 
