@@ -70,6 +70,7 @@ class Primary {
     vmm::Result<void> claim();
     vmm::Result<void> connect();
     vmm::Result<void> sync_disks();
+    vmm::Result<void> send_written();
     vmm::Result<void> sync_memory();
     vmm::Result<void> send_synced(const std::vector<std::uint64_t>& words);
     vmm::Result<void> checkpoints();

@@ -40,29 +40,36 @@ vmm::Result<void> Primary::sync_disks() {
         if (disks_.empty()) return {};
         if (auto r = guest_.pause_briefly(); !r) return r;
         for (std::uint32_t i = 0; i < disks_.size(); ++i) {
-            disk_logs_.push_back(std::make_unique<DiskLog>(i, DiskLog::kUnbounded));
+            disk_logs_.push_back(std::make_unique<DiskLog>(i, options_.disk_log_bytes));
             disks_[i]->observe(disk_logs_.back().get());
         }
         return guest_.go_on();
     });
     if (!observed) return observed;
     for (std::uint32_t i = 0; i < disks_.size(); ++i) {
-        DiskSync sync(i, *disks_[i]);
-        for (bool last = false; !last;) {
-            if (auto r = check(); !r) return r;
+        DiskSync sync(*disks_[i], i);
+        while (!sync.complete()) {
             auto f = from_peer(migrate::receive(*data_));
             if (!f) return tl::unexpected(f.error());
             if (!is(*f, Record::DiskHashes)) return refused(*f);
             auto hashes = from_peer(decode_disk_hashes(f->payload));
             if (!hashes) return tl::unexpected(hashes.error());
-            last = hashes->last;
-            auto sent = sync.compare(
-                *hashes, [this](const DiskWritesRecord& w) { return send_writes(Record::DiskBlocks, w); });
+            auto sent = sync.compare(*hashes, [this](const DiskWritesRecord& w) { return send_writes(Record::DiskBlocks, w); });
             if (!sent) return sent;
-            report("copying disks", 100 * sync.done());
+            if (auto r = send_written(); !r) return r;
+            report("copying disks",
+                   100 * static_cast<double>(sync.blocks()) * kHashBlock / static_cast<double>(disks_[i]->size()));
         }
     }
     return {};
+}
+
+// What was written to disks meanwhile, before checkpoint 1: nothing at the backup counts as whole yet.
+vmm::Result<void> Primary::send_written() {
+    for (auto& l : disk_logs_)
+        for (const auto& w : l->take())
+            if (auto r = send_writes(Record::DiskBlocks, w); !r) return r;
+    return check();
 }
 
 vmm::Result<void> Primary::send_synced(const std::vector<std::uint64_t>& words) {
@@ -108,6 +115,7 @@ vmm::Result<void> Primary::sync_memory() {
         std::vector<std::uint64_t> words(dirty.words());
         dirty.drain([&](std::uint64_t w, std::uint64_t bits) { words[w] = bits; });
         if (auto r = send_synced(words); !r) return r;
+        if (auto r = send_written(); !r) return r;
         auto n = on_guest(guest_, [&]() -> vmm::Result<std::uint64_t> {
             guest_.memory().take_device_writes(dirty);
             return guest_.machine().harvest(dirty);
@@ -291,7 +299,6 @@ vmm::Result<void> Primary::checkpoint(bool final) {
     if (epoch_ == 1) {
         const auto state_now = state();
         boost::asio::post(guest_.io(), [changed = hooks_.changed, state_now] { changed(state_now, {}); });
-        for (auto& l : disk_logs_) l->bound(options_.disk_log_bytes);
     }
     return {};
 }
