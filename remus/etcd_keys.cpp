@@ -40,7 +40,8 @@ std::string EtcdKeys::name(const std::string& guest, const char* leaf) {
 
 std::string EtcdKeys::value(const Holder& h) {
     Json v{{"host", h.host}, {"session", h.session}};
-    if (h.settled) v.update({{"settled", true}, {"term", h.term}});
+    if (h.settled) v["settled"] = true;
+    if (h.term != 0) v["term"] = h.term;
     return v.dump();
 }
 
@@ -149,8 +150,8 @@ vmm::Result<EtcdEntry> EtcdKeys::entry_of(const Json& kv) const {
     const auto settled = j.find("settled");
     if (settled != j.end() && !settled->is_boolean()) return strange("an unreadable value");
     e.who.settled = settled != j.end() && settled->get<bool>();
-    // A settled key may have been made anew, after its lease had run out: its own revisions say nothing.
-    const auto term = e.who.settled ? number_at(j, "term") : created;
+    // What continues a term, or settles it, says which; the revision of a new beginning is its term.
+    const auto term = e.who.settled || j.contains("term") ? number_at(j, "term") : modified;
     if (!term || *term == 0) return strange("no term");
     e.who.term = *term;
     return e;

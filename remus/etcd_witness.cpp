@@ -96,39 +96,39 @@ vmm::Result<Witness::Claim> EtcdWitness::claim(const std::string& guest, const s
     EtcdCall call(*endpoints_, timeout_);
     EtcdKeys keys(call, guest);
     std::uint64_t lease = 0;
-    const auto refuse = [&](const Holder& h) {
+    const auto refuse = [&](const Holder& h, bool never) {
         revoke(call, lease);
-        return Claim{{}, h};
+        return Claim{{}, h, never};
     };
     for (int round = 0; round < kRounds; ++round) {
         const auto seen = keys.read();
         if (!seen) return tl::unexpected(seen.error());
         const auto &holder = seen->holder, &last = seen->last;
-        if (holder && holder->who.session != session) return refuse(holder->who);
-        // Held by us: an earlier claim, whose answer was lost.
-        if (holder && (holder->who.settled || (lease != 0 && holder->lease == lease)))
-            return Claim{Held{holder->who.term, holder->who.settled ? 0 : lease, guest}, {}};
-        if (!holder && after != 0) {
-            if (!last)
-                return forgotten(guest,
-                                 "restore etcd's data, or end this copy of the guest and protect it again");
-            if (last->who.settled || last->modified != after) return refuse(last->who);
-        }
+        if (after != 0 && !last)
+            return forgotten(guest, "restore etcd's data, or end this copy of the guest and protect it again");
+        const bool never = after != 0 && (last->who.settled || last->who.term != after);
+        if (holder && holder->who.session != session) return refuse(holder->who, never);
+        if (never) return refuse(last->who, true);
+        if (holder && !holder->who.settled && lease != 0 && holder->lease == lease)
+            return Claim{Held{holder->who.term, lease, guest}, {}, false};
         if (lease == 0) {
             const auto granted = grant(call, ttl);
             if (!granted) return tl::unexpected(granted.error());
             lease = *granted;
         }
-        const Holder us{host, session, 0, false};
-        // The earlier claim's lease began too early for this call: the key moves to the new one. Its term stays.
-        const auto outcome = holder
-                                 ? keys.change(Json::array({keys.holder_modified_at(holder->modified)}),
-                                               Json::array({keys.put_holder(us, lease)}))
-                                 : keys.change(Json::array({keys.holder_created_at(0),
-                                                            keys.last_modified_at(last ? last->modified : 0)}),
-                                               Json::array({keys.put_holder(us, lease), keys.put_last(us)}));
+        // Held by us: an earlier claim, whose answer was lost. Its lease began too early for this call: the key moves to the
+        // new one, its term stays. A key of ours that is permanent is none of these: its term is closed.
+        const bool ours = holder && !holder->who.settled;
+        const Holder us{host, session, ours ? holder->who.term : after, false};
+        const Json free = holder ? keys.holder_modified_at(holder->modified) : keys.holder_created_at(0);
+        const Json unchanged = keys.last_modified_at(last ? last->modified : 0);
+        // Only a new beginning writes `last`: a backup's claim decides nothing.
+        const auto outcome =
+            us.term != 0 ? keys.change({free, unchanged}, {keys.put_holder(us, lease)})
+                         : keys.change({free, unchanged}, {keys.put_holder(us, lease), keys.put_last(us)});
         if (!outcome) return tl::unexpected(outcome.error());
-        if (outcome->done) return Claim{Held{holder ? holder->who.term : outcome->revision, lease, guest}, {}};
+        if (outcome->done)
+            return Claim{Held{us.term != 0 ? us.term : outcome->revision, lease, guest}, {}, false};
     }
     revoke(call, lease);
     return too_busy(guest);
@@ -158,22 +158,26 @@ vmm::Result<Answer> EtcdWitness::settle(const std::string& guest, const std::str
     EtcdCall call(*endpoints_, timeout_);
     EtcdKeys keys(call, guest);
     const Holder us{host, session, h.term, true};
-    const Json changes = Json::array({keys.put_holder(us), keys.put_last(us)});
-    // `last` as our claim has left it: the key is ours, or its lease has run out and nobody has claimed it since.
-    auto outcome = keys.change(Json::array({keys.last_modified_at(h.term)}), changes);
-    for (int round = 0; outcome && round < kRounds; ++round) {
+    const Json changes{keys.put_holder(us), keys.put_last(us)};
+    for (int round = 0; round < kRounds; ++round) {
+        const auto seen = keys.read();
+        if (!seen) return tl::unexpected(seen.error());
+        const auto &holder = seen->holder, &last = seen->last;
+        if (!last)
+            return forgotten(
+                guest,
+                "restore etcd's data; or, if no other host runs the guest, release it by hand (docs/HA.md)");
+        if (last->who.term != h.term) return Answer::Lost;
+        if (last->who.settled) return last->who.session == session ? Answer::Yes : Answer::Lost;
+        if (holder && holder->who.session != session) return Answer::Contested;
+        const auto outcome =
+            keys.change({holder ? keys.holder_modified_at(holder->modified) : keys.holder_created_at(0),
+                         keys.last_modified_at(last->modified)},
+                        changes);
+        if (!outcome) return tl::unexpected(outcome.error());
         if (outcome->done) return Answer::Yes;
-        const auto& [holder, last] = outcome->seen;
-        if (!holder && last) return Answer::Lost;
-        if (!holder)
-            return forgotten(guest, "restore etcd's data; or, if no other host runs the guest: etcdctl put " +
-                                        EtcdKeys::name(guest, "holder") + " '" + EtcdKeys::value(us) + "'");
-        if (holder->who.session != session || holder->who.term != h.term) return Answer::Lost;
-        if (holder->who.settled) return Answer::Yes;
-        outcome = keys.change(Json::array({keys.holder_modified_at(holder->modified)}),
-                              changes);  // `last` was deleted by hand
     }
-    return outcome ? too_busy(guest) : tl::unexpected(outcome.error());
+    return too_busy(guest);
 }
 
 vmm::Result<Answer> EtcdWitness::release(const std::string& guest, const std::string& session) {

@@ -1,10 +1,10 @@
 // The witness as an etcd cluster (3.4 or later). Two keys a guest, below /proa/guests/NAME/:
 //
-//   holder   {"host":…,"session":…} under a lease; settled: {"host":…,"session":…,"settled":true,"term":…} without one.
-//            Its create_revision is the term: etcd counts revisions over the whole cluster and never takes one back.
-//   last     the same value, and never under a lease: written together with `holder` by each claim and by the first settle.
-//            Its mod_revision says who claimed last, also after the lease has run out: what lets a primary take its key back
-//            only if nobody had it since, and keeps a backup of an earlier protection from claiming.
+//   holder   {"host":…,"session":…} under a lease: a new beginning, whose revision is the term (etcd counts revisions over the
+//            whole cluster and never takes one back); with "term":… a backup's claim that continues one; with "settled":true,
+//            and no lease, whoever has the guest for good.
+//   last     the same value, never under a lease: written by each new beginning and by whoever settles it. It says, also after
+//            leases have run out and keys were released, which term is the last one and whether it is closed.
 //
 // Each change is one transaction that compares these revisions, so that it is right whatever has happened since they were read.
 #pragma once

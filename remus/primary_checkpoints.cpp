@@ -54,11 +54,12 @@ vmm::Result<void> Primary::sync_disks() {
             if (!is(*f, Record::DiskHashes)) return refused(*f);
             auto hashes = from_peer(decode_disk_hashes(f->payload));
             if (!hashes) return tl::unexpected(hashes.error());
-            auto sent = sync.compare(*hashes, [this](const DiskWritesRecord& w) { return send_writes(Record::DiskBlocks, w); });
+            auto sent = sync.compare(
+                *hashes, [this](const DiskWritesRecord& w) { return send_writes(Record::DiskBlocks, w); });
             if (!sent) return sent;
             if (auto r = send_written(); !r) return r;
-            report("copying disks",
-                   100 * static_cast<double>(sync.blocks()) * kHashBlock / static_cast<double>(disks_[i]->size()));
+            report("copying disks", 100 * static_cast<double>(sync.blocks()) * kHashBlock /
+                                        static_cast<double>(disks_[i]->size()));
         }
     }
     return {};

@@ -46,7 +46,8 @@ class WitnessService {
     };
     struct Entry {
         std::optional<Key> key;
-        remus::Holder last;  // who claimed last, and whether it has settled: outlives the key
+        remus::Holder
+            last;  // the last term: whose beginning it was, and whether somebody has settled it; outlives the key
     };
     Entry& entry(const std::string& guest) {  // under the lock
         Entry& e = entries_[guest];
@@ -110,17 +111,19 @@ class FakeWitness final : public remus::Witness {
                              Ms ttl, std::uint64_t after) override {
         return call<Claim>([&] {
             auto& e = service_.entry(guest);
-            if (e.key && e.key->holder.session != session) return Claim{{}, e.key->holder};
-            if (!e.key && after != 0 && (e.last.term != after || e.last.settled)) return Claim{{}, e.last};
-            if (e.key && e.key->holder.settled) return Claim{remus::Held{e.key->holder.term, 0, guest}, {}};
-            if (!e.key) {
+            const bool never = after != 0 && (e.last.term != after || e.last.settled);
+            if (e.key && e.key->holder.session != session) return Claim{{}, e.key->holder, never};
+            if (never) return Claim{{}, e.last, true};
+            if (after != 0) {
+                if (!e.key) e.key.emplace().holder = {host, session, after, false};
+            } else if (!e.key || e.key->holder.settled) {
                 e.last = {host, session, ++service_.revision_, false};
                 e.key.emplace().holder = e.last;
             }
             e.key->lease = ++service_.leases_;
             e.key->ttl = ttl;
             e.key->expires = service_.now_ + ttl;
-            return Claim{remus::Held{e.key->holder.term, e.key->lease, guest}, {}};
+            return Claim{remus::Held{e.key->holder.term, e.key->lease, guest}, {}, false};
         });
     }
     vmm::Result<Answer> renew(const remus::Held& h) override {
@@ -137,10 +140,9 @@ class FakeWitness final : public remus::Witness {
                                const remus::Held& h) override {
         return call<Answer>([&] {
             auto& e = service_.entry(guest);
-            const bool ours = e.key && e.key->holder.session == session && e.key->holder.term == h.term;
-            if (ours && e.key->holder.settled) return Answer::Yes;
-            if (e.last.term != h.term || e.last.settled) return Answer::Lost;
-            ++service_.revision_;
+            if (e.last.term != h.term) return Answer::Lost;
+            if (e.last.settled) return e.last.session == session ? Answer::Yes : Answer::Lost;
+            if (e.key && e.key->holder.session != session) return Answer::Contested;
             e.last = {host, session, h.term, true};
             e.key.emplace().holder = e.last;
             return Answer::Yes;

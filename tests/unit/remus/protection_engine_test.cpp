@@ -71,7 +71,7 @@ TEST(Protection, ItCanBeginAgainAfterItEnded) {
 
 TEST(Protection, AGuestThatAnotherHostHoldsIsNotProtected) {
     Pair p;
-    (void)p.witness_b->claim("fake", "C", std::string(64, 'c'), 3s);
+    (void)p.witness_b->claim("fake", "C", std::string(64, 'c'), 3s, 0);
     p.protect();
     ASSERT_TRUE(p.primary_said.wait(PrimaryState::Unprotected));
     EXPECT_NE(p.primary_said.why().find("C runs"), std::string::npos) << p.primary_said.why();
