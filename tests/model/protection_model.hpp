@@ -10,6 +10,7 @@
 namespace proa::model {
 
 enum class Faults : std::uint8_t {
+    Dark,  // what happens by itself, while nobody reaches the witness
     None,  // what happens by itself
     Few,   // and what an operator wants, and renewals that fail
     All
@@ -36,9 +37,9 @@ class Protection {
             hosts_.backup_works(w, visit, faults);
             hosts_.backup_hears(w, visit, faults);
         }
-        witness_works(w, visit, faults);
+        if (level != Faults::Dark) witness_works(w, visit, faults);
         time_passes(w, visit);
-        if (level != Faults::None) {
+        if (level >= Faults::Few) {
             hosts_.operator_acts(w, visit);
             renewals_fail(w, visit);
         }

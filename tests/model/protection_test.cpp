@@ -64,6 +64,23 @@ TEST_F(ProtectionModel, EveryStateLeadsToARunningCopy) {
     EXPECT_EQ(stuck.size(), 0u) << "a dead end:" << all->story(stuck.empty() ? 0 : stuck.front());
 }
 
+// The witness alone can't stop a guest for good: the backup's word lets the primary go on.
+TEST_F(ProtectionModel, WithoutAWitnessTheBackupLetsThePrimaryGoOn) {
+    const Explored few = explore(*protocol, rules, Faults::Few);
+    const auto dark = few.cannot_reach(
+        [&](const World& w) { return w.primary == PrimaryState::Alone && primary_runs(w, rules); },
+        [&](const World& w, auto&& visit) { protocol->next(w, visit, Faults::Dark); });
+    const auto asks = [](const World& w) {
+        return w.up && (w.primary == PrimaryState::Settling || w.primary == PrimaryState::Fenced) &&
+               w.backup <= BackupState::Loading;
+    };
+    for (const std::size_t i : dark) ASSERT_FALSE(asks(few[i])) << "a dead end:" << few.story(i);
+    std::size_t asked = 0;
+    for (std::size_t i = 0; i < few.size(); ++i) asked += asks(few[i]);
+    EXPECT_GT(asked, 0u);
+    EXPECT_FALSE(dark.empty()) << "a backup that is deciding can't promise anything";
+}
+
 // A cell of a table that no interleaving needs would be untested, or dead.
 TEST_F(ProtectionModel, EveryCellOfBothTablesIsReached) {
     const auto check = [](auto state, auto event, const auto& reached) {
