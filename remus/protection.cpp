@@ -23,11 +23,11 @@ constexpr PrimaryStep Sync  {S::Syncing, A::Sync},         Arm   {S::Protected, 
 constexpr PrimaryStep kTable[count<S>()][count<PrimaryEvent>()] = {
 //                  Granted   Refused   FirstPause  BackupLost  BackupGone  Stop      HandOver  LastAcked  TakenOver  Settled   NotOurs   FenceFired
 /* Claiming */     {Sync,     Never,    _,          Free,       Free,       Free,     _,        _,         _,         _,        _,        _},
-/* Syncing */      {_,        _,        Arm,        Free,       Free,       Free,     _,        _,         _,         _,        Free,     _},
-/* Protected */    {_,        _,        _,          Settle,     Open,       Settle,   Freeze,   _,         Die,       _,        Die,      Halt},
+/* Syncing */      {_,        _,        Arm,        Free,       Free,       Free,     _,        _,         _,         _,        _,        _},
+/* Protected */    {_,        _,        _,          Settle,     Open,       Settle,   Freeze,   _,         Die,       _,        _,        Halt},
 // HandingOver: the fence has nothing to stop, and the witness isn't needed until the key is given up
-/* HandingOver */  {_,        _,        _,          Halt,       Resume,     Halt,     _,        Yield,     Die,       _,        Die,      _},
-/* Yielded */      {_,        _,        _,          Halt,       Resume,     Halt,     _,        _,         Leave,     _,        Die,      _},
+/* HandingOver */  {_,        _,        _,          Halt,       Resume,     Halt,     _,        Yield,     Die,       _,        _,        _},
+/* Yielded */      {_,        _,        _,          Halt,       Resume,     Halt,     _,        _,         Leave,     _,        _,        _},
 /* Settling */     {_,        _,        _,          _,          Open,       _,        _,        _,         Die,       Open,     Die,      Fenced},
 /* Fenced */       {_,        _,        _,          _,          Resume,     _,        _,        _,         Die,       Resume,   Die,      _},
 // Alone: the fence may have fired before it was disarmed, and be heard of only now

@@ -2,7 +2,7 @@
 // renewed, or for good. The implementations: etcd (etcd_witness.hpp), and none (no_witness.hpp: a pair that may split).
 // docs/HA.md has the argument.
 //
-// Beside the key there is, for each guest, its last term and whether that is open or closed; both outlive the key. A new
+// Beside the key there is, for each guest, its last term and whether that is open or closed, by whom; all outlive the key. A new
 // beginning (a primary's claim) opens the next term. A backup's claim continues a term that is open and leaves it so.
 // Settling closes it, and it stays closed: whoever settles first has the guest for good. All of it in one transaction each.
 //
@@ -48,7 +48,7 @@ class Witness {
     struct Claim {
         std::optional<Held> held;  // granted
         Holder holder;             // refused: who has it, if anybody
-        bool never = false;        // refused for good: the term is closed, or not the last one
+        bool never = false;  // refused for good: another session has closed the term, or it isn't the last one
     };
     virtual vmm::Result<Claim> claim(const std::string& guest, const std::string& host,
                                      const std::string& session, std::chrono::milliseconds ttl,
