@@ -158,13 +158,21 @@ vmm::Result<EtcdCall::Answer> EtcdCall::ask(const EtcdEndpoints::Endpoint& e, Cl
     http::response_parser<http::string_body> parser;
     parser.header_limit(kLongestHeader);
     parser.body_limit(kLongestAnswer);
-    if (auto code = c.finish(until, [&](auto done) { http::async_read(c.stream, c.buffer, parser, done); });
-        code) {
+    const auto unread = [&](const beast::error_code& code) -> tl::unexpected<vmm::Error> {
         const bool cut_off = code == http::error::end_of_stream || code == http::error::partial_message;
-        if (!cut_off && code.category() == make_error_code(http::error::bad_version).category())
-            return garbled("what is not HTTP, or too long: " + code.message());
-        return failed("reading from", code);
-    }
+        if (cut_off || code.category() != make_error_code(http::error::bad_version).category())
+            return failed("reading from", code);
+        return garbled("what is not HTTP, or too long: " + code.message());
+    };
+    // In two steps: Beast would take memory for as many bytes as the header promises before it looks at its limit.
+    if (auto code =
+            c.finish(until, [&](auto done) { http::async_read_header(c.stream, c.buffer, parser, done); });
+        code)
+        return unread(code);
+    if (parser.content_length().value_or(0) > kLongestAnswer) return garbled("too long a body");
+    if (auto code = c.finish(until, [&](auto done) { http::async_read(c.stream, c.buffer, parser, done); });
+        code)
+        return unread(code);
     const auto& response = parser.get();
     if (!response.keep_alive()) c.drop();
     if (vmm::nests_too_deep(response.body())) return garbled("JSON that nests too deep");

@@ -115,6 +115,8 @@ vmm::Result<GuestKeys> EtcdKeys::both_of(const Json& answer) const {
     if (!holder) return tl::unexpected(holder.error());
     auto last = range_of((*responses)[1]);
     if (!last) return tl::unexpected(last.error());
+    // `last` was created by the first claim of all; the one that it speaks of is the latest.
+    if (*last && !(*last)->who.settled) (*last)->who.term = (*last)->modified;
     return GuestKeys{std::move(*holder), std::move(*last)};
 }
 
