@@ -64,7 +64,7 @@ struct BeginRecord {
 };
 struct EndRecord {
     std::uint64_t term = 0, epoch = 0;
-    std::uint64_t pages = 0, disk_writes = 0;  // how many of each since Begin
+    std::uint64_t pages = 0, disk_writes = 0;  // since Begin; writes, not records of them
     std::uint32_t devices = 0;
     bool final = false;  // of a planned failover: the guest has stopped for good
 };

@@ -9,6 +9,7 @@
 #include <functional>
 #include <iterator>
 #include <random>
+#include <sstream>
 
 #include "tests/support/checkpoint.hpp"
 #include "tests/support/memory_stream.hpp"
@@ -59,12 +60,42 @@ TEST(ReplicationRecords, EveryRecordsBytesAreTheGoldenOnes) {
     EXPECT_EQ(encode(AckRecord{5, 300}), encode(EpochRecord{5, 300}));
 }
 
-// docs/STREAM.md shows these bytes, but for the Machine record's.
 TEST(ReplicationRecords, TheWorkedExampleIsWhatGoesOnTheWire) {
     test::Pipe p;
     auto c = test::channel_on(p);
     for (const auto& f : test::SampleStream().second) ASSERT_TRUE(c.send(f.type, f.payload));
     expect_golden("worked_example", p.written);
+}
+
+// One line of the example: byte values up to two spaces, where `v * n` is n of them; -1 for "??".
+void read_example_line(const std::string& line, std::vector<int>& to) {
+    std::istringstream words(line.substr(4, line.find("  ", 4) - 4));
+    for (std::string w; words >> w;) {
+        if (w == "*") {
+            std::size_t n = 0;
+            words >> n;
+            to.resize(to.size() + n - 1, to.back());
+        } else {
+            to.push_back(w == "??" ? -1 : std::stoi(w, nullptr, 16));
+        }
+    }
+}
+
+TEST(ReplicationRecords, TheDocumentShowsTheWorkedExample) {
+    std::ifstream document(PROA_DOCUMENT);
+    std::vector<int> shown;
+    bool there = false;
+    for (std::string line; std::getline(document, line);) {
+        if (line.starts_with("#")) there = line == "### A replication example";
+        if (there && line.starts_with("    ")) read_example_line(line, shown);
+    }
+    Bytes sent;
+    for (std::ifstream f(std::string(PROA_GOLDEN) + "/worked_example.hex"); f;)
+        if (std::string byte; f >> byte)
+            sent.push_back(static_cast<std::uint8_t>(std::stoi(byte, nullptr, 16)));
+    ASSERT_EQ(shown.size(), sent.size());
+    for (std::size_t i = 0; i < sent.size(); ++i)
+        ASSERT_TRUE(shown[i] == -1 || shown[i] == sent[i]) << "byte " << i;
 }
 
 TEST(ReplicationRecords, EveryRecordComesBack) {
