@@ -62,9 +62,13 @@ class GuestProcess final : public Guest, private MachineEvents {
     Result<void> freeze() override;
     Result<void> thaw() override;
     Result<void> start_incoming() override;
+    Result<void> pause_briefly() override;
+    Result<void> go_on() override;
     // What `unpause` does to a guest in doubt: a human vouches that it doesn't run at the destination.
     void when_doubt_ends(std::function<void()> f) { doubt_ends_ = std::move(f); }
     void when_ended(std::function<void()> f) { ended_ = std::move(f); }  // the guest stopped or left
+    // The fence has stopped it. It is paused then; without a hook, until somebody unpauses it.
+    void when_fenced(std::function<void()> f) { fenced_ = std::move(f); }
     int exit_code() const { return exit_code_; }
 
   private:
@@ -86,6 +90,7 @@ class GuestProcess final : public Guest, private MachineEvents {
     void powered_off() override;
     void reset_requested() override;
     void crashed(const std::string& why) override;
+    void fenced() override;
 
     boost::asio::io_context& io_;
     GuestConfig config_;
@@ -106,7 +111,7 @@ class GuestProcess final : public Guest, private MachineEvents {
     boost::asio::posix::stream_descriptor events_;
     GuestState state_ = GuestState::Created;
     bool frozen_ = false;  // devices are quiesced
-    std::function<void()> ended_, doubt_ends_;
+    std::function<void()> ended_, doubt_ends_, fenced_;
     std::function<void()> ended_while_frozen_;  // what thaw() has to do instead of going on
     std::unique_ptr<ConsoleLog> log_;
     int exit_code_ = 0;

@@ -37,6 +37,7 @@ class SplitQueue {
     bool valid(GuestMemory& m) const;
 
     enum class Pop : std::uint8_t { Empty, Got, Broken };
+    // Got: what `out` says is writable has been announced (GuestMemory::before_write).
     Pop pop(GuestMemory& m, Chain& out);
     void push(GuestMemory& m, std::uint16_t head, std::uint32_t written);
     // After push()es: whether the driver wants an interrupt for them (2.7.7).
