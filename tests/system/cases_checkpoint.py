@@ -3,8 +3,7 @@ against what it was at the pause."""
 import json, time
 from tests.lab.lab import Lab
 from . import case, expect, expect_eq, retry
-from .cases_guests import goes_on, huge_pages, says
-from .guests import check_healthy, console, create
+from .guests import check_healthy, console, create, goes_on, huge_pages, says
 
 
 def state(host, name='g1'):
