@@ -38,7 +38,9 @@ Result<std::unique_ptr<HvMachine>> HvMachine::create(unsigned slot, HugeMemory& 
 }
 
 HvMachine::~HvMachine() {
-    if (created_) (void)simple(abi::Op::Destroy, "destroy guest");
+    if (!created_) return;
+    (void)checkpointer_.stop();
+    (void)simple(abi::Op::Destroy, "destroy guest");
 }
 
 Result<void> HvMachine::map_ram(HugeMemory& huge) {
