@@ -52,9 +52,8 @@ class Probe : public std::enable_shared_from_this<Probe> {
         if (!stopped) return reply_.fail("failed", stopped.error());
         std::uint64_t waits = 0;
         if (auto s = guest_.machine().stats()) waits = s->copy_waits - waits_before_;
-        std::sort(pauses_.begin(), pauses_.end());
-        std::sort(holds_.begin(), holds_.end());
-        const auto spread = [](const std::vector<std::int64_t>& v) {
+        const auto spread = [](std::vector<std::int64_t>& v) {
+            std::sort(v.begin(), v.end());
             return v.empty() ? Json::object() : Json{{"p50", v[v.size() / 2]}, {"max", v.back()}};
         };
         reply_.ok({{"cycles", done_},
@@ -63,6 +62,7 @@ class Probe : public std::enable_shared_from_this<Probe> {
                    {"waits", waits},
                    {"wrong", wrong_},
                    {"pause_us", spread(pauses_)},
+                   {"stop_us", spread(stops_)},
                    {"hold_us", spread(holds_)}});
     }
 
@@ -71,6 +71,7 @@ class Probe : public std::enable_shared_from_this<Probe> {
         --left_;
         const auto start = Clock::now();
         Result<void> r = guest_.pause_briefly();
+        stops_.push_back(micros(Clock::now() - start));
         if (r) r = checkpoint();
         const auto saved = Clock::now();
         if (r) remember();
@@ -143,7 +144,7 @@ class Probe : public std::enable_shared_from_this<Probe> {
     dirtylog::Bitmap pages_;
     std::uint64_t at_ = 0, total_ = 0, copies_ = 0, wrong_ = 0, waits_before_ = 0;
     Image at_pause_, image_, copied_;
-    std::vector<std::int64_t> pauses_, holds_;
+    std::vector<std::int64_t> pauses_, stops_, holds_;
 };
 
 }  // namespace

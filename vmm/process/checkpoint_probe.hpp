@@ -6,7 +6,8 @@
 
 namespace proa::vmm {
 
-// {"cycles", "wait_ms", "log"} -> {"cycles", "pages", "copies", "waits", "wrong", "pause_us", "hold_us"}.
+// {"cycles", "wait_ms", "log"} -> {"cycles", "pages", "copies", "waits", "wrong", "pause_us", "stop_us", "hold_us"}: the
+// pause, and of it until everything stood still, and for holding pages.
 void probe_checkpoints(Guest& guest, const Json& args, const Reply& reply);
 
 // {"after_ms"}; 0: no fence any more.
