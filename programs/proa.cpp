@@ -182,9 +182,21 @@ int main(int argc, char** argv) {
     pin->add_option("cpus", cpus, "CPU list: 0-3,^1 or all")->required();
     std::string log_mode;
     auto* log = verb("dirty-log", "track a guest's writes without moving it, for measurements", true);
-    log->add_option("mode", log_mode, "off, hardware, write-protect; harvest: count and re-arm")
+    log->add_option("mode", log_mode,
+                    "off, hardware, write-protect; harvest: count and re-arm; checkpoint: take copy-on-write "
+                    "checkpoints "
+                    "and check them; fence: stop it after a while")
         ->required()
-        ->check(CLI::IsMember({"off", "hardware", "write-protect", "harvest"}));
+        ->check(CLI::IsMember({"off", "hardware", "write-protect", "harvest", "checkpoint", "fence"}));
+    unsigned cycles = 10, wait_ms = 20, after_ms = 1000;
+    std::string checkpoint_log = "write-protect";
+    log->add_option("--cycles", cycles, "checkpoint: how many")->capture_default_str();
+    log->add_option("--wait", wait_ms, "checkpoint: ms from its pause until its pages are read")
+        ->capture_default_str();
+    log->add_option("--log", checkpoint_log, "checkpoint: which dirty log")
+        ->check(CLI::IsMember({"hardware", "write-protect"}))
+        ->capture_default_str();
+    log->add_option("--after", after_ms, "fence: ms from now; 0: no fence any more")->capture_default_str();
     auto* dmesg_ = app.add_subcommand("dmesg", "proa-hv's log");
     dmesg_->add_flag("-c,--clear", clear, "next time, show only what is new");
     dmesg_->add_flag("-f,--follow", follow, "go on until Ctrl-C");
@@ -225,8 +237,12 @@ int main(int argc, char** argv) {
     Json r;
     if (pin->parsed()) return ask_guest(c, guest, "vcpu-pin", {{"vcpu", vcpu}, {"cpus", cpus}}, r);
     if (log->parsed()) {
-        const int e = ask_guest(c, guest, "dirty-log", {{"mode", log_mode}}, r);
-        if (e == kOk && log_mode == "harvest") print_json(r);
+        Json a{{"mode", log_mode}};
+        if (log_mode == "checkpoint")
+            a.update({{"cycles", cycles}, {"wait_ms", wait_ms}, {"log", checkpoint_log}});
+        if (log_mode == "fence") a["after_ms"] = after_ms;
+        const int e = ask_guest(c, guest, "dirty-log", a, r);
+        if (e == kOk && (log_mode == "harvest" || log_mode == "checkpoint")) print_json(r);
         return e;
     }
     return ask_guest(c, guest, app.get_subcommands().front()->get_name(), Json::object(), r);

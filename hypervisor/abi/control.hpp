@@ -71,9 +71,11 @@ enum class Op : std::uint32_t {
     RaiseNmi = 24,    // reserved
     // Copy-on-write checkpoints (docs/ARCHITECTURE.md "Checkpoints").
     SetCopyPool = 25,  // chunks (0..kMaxCopyChunks), PAs of CopyChunks in `map_list`; Busy while pages are held
-    Hold = 26,     // paused, log on, pool given: first page, pages -> count. Pages whose bit in `bitmap` is set, and those
-                   // the log has (their bits are set now), are held: copied into the pool before the next write
-    Release = 27,  // first page, pages: not held any more; waiting vCPUs go on. pages 0: all, and the pool is empty again
+    Hold =
+        26,  // paused, log on, pool given: first page, pages -> count. Pages whose bit in `bitmap` is set, and those
+             // the log has (their bits are set now), are held: copied into the pool before the next write
+    Release =
+        27,  // first page, pages: not held any more; waiting vCPUs go on. pages 0: all, and the pool is empty again
     // Host function.
     HostInfo = 64,     // HostInfo
     ReadLog = 65,      // from sequence -> bytes in payload, next sequence

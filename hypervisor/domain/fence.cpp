@@ -7,7 +7,8 @@
 namespace proa::hv {
 namespace {
 
-Spinlock lock;  // `fences`, and that a guest is stopped by one or let run, not both; see lib/spinlock.hpp for its order
+Spinlock
+    lock;  // `fences`, and that a guest is stopped by one or let run, not both; see lib/spinlock.hpp for its order
 constinit Fences fences;
 
 // A guest that stands already (a command paused it, or it ended) is left as it is: its next Run finds the fence.

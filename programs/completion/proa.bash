@@ -45,7 +45,7 @@ _proa() {
             list:0 | info:0 | console:0 | pause:0 | unpause:0 | shutdown:0 | reboot:0 | destroy:0 | vcpu-list:0 | vcpu-pin:0 | \
                 dirty-log:0 | migrate:0) words=$(_proa_guests) ;;
             vcpu-pin:1 | vcpu-pin:2) words="all 0 1 2 3 4 5 6 7" ;;
-            dirty-log:1) words="off hardware write-protect harvest" ;;
+            dirty-log:1) words="off hardware write-protect harvest checkpoint fence" ;;
             migrate:1) COMPREPLY=($(compgen -A hostname -- "$cur")); return ;;
             keys:0) words=init ;;
             completion:0) words=bash ;;

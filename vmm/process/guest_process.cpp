@@ -239,6 +239,30 @@ Result<void> GuestProcess::thaw() {
     return unpause();
 }
 
+// As freeze(): a guest that ends at this moment does what that asks for in go_on().
+Result<void> GuestProcess::pause_briefly() {
+    if (frozen_) return fail(config_.name + " stands still already");
+    if (auto r = machine_->pause(); !r) return r;
+    frozen_ = true;
+    machine_->dispatch(*this);
+    for (Device* d : devices_) d->quiesce();
+    if (ended_while_frozen_)
+        return fail(config_.name + " stopped by itself at the moment of a checkpoint",
+                    "proa list tells whether it runs");
+    return {};
+}
+
+Result<void> GuestProcess::go_on() {
+    if (!std::exchange(frozen_, false)) return {};  // a reboot came in between: it runs
+    for (Device* d : devices_) d->resume();
+    if (ended_while_frozen_) {
+        std::exchange(ended_while_frozen_, {})();
+        return {};
+    }
+    if (state_ != GuestState::Running) return {};  // somebody paused it meanwhile, or its fence has passed
+    return machine_->checkpoints()->resume();
+}
+
 Result<void> GuestProcess::start_incoming() {
     if (auto r = machine_->run(); !r) return r;
     for (Device* d : devices_) d->resume();
@@ -305,6 +329,14 @@ void GuestProcess::reset_requested() {
 void GuestProcess::crashed(const std::string& why) {
     spdlog::error("{}: crashed: {}", config_.name, why);
     ended(config_.on_crash, "the guest crashed", GuestState::Crashed);
+}
+
+void GuestProcess::fenced() {
+    // The machine stands; this makes it a paused one, whose clock stands too.
+    if (auto r = machine_->pause(); !r) spdlog::error("{}: {}", config_.name, r.error().what);
+    if (state_ == GuestState::Running || state_ == GuestState::Migrating) state_ = GuestState::Paused;
+    if (fenced_) return fenced_();
+    spdlog::warn("{}: its fence has passed: paused", config_.name);
 }
 
 }  // namespace proa::vmm

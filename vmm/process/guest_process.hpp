@@ -64,11 +64,15 @@ class GuestProcess final : public Guest, private MachineEvents {
     Result<void> freeze() override;
     Result<void> thaw() override;
     Result<void> start_incoming() override;
+    Result<void> pause_briefly() override;
+    Result<void> go_on() override;
     // What `unpause` does to a guest in doubt: a human vouches that it doesn't run at the destination.
     void when_doubt_ends(std::function<void()> f) { doubt_ends_ = std::move(f); }
     void when_ended(std::function<void()> f) { ended_ = std::move(f); }  // the guest stopped or left
     // What a service has to say about the guest: called with every `info`'s answer before it leaves.
     void describe_more(std::function<void(Json&)> f) { describe_more_ = std::move(f); }
+    // The fence has stopped it. It is paused then; without a hook, until somebody unpauses it.
+    void when_fenced(std::function<void()> f) { fenced_ = std::move(f); }
     int exit_code() const { return exit_code_; }
     // What keeps it from being moved, paused or reset meanwhile, in a word for whoever asks ("protected"). Empty: nothing.
     void occupy(std::string by) { occupied_ = std::move(by); }
@@ -93,6 +97,7 @@ class GuestProcess final : public Guest, private MachineEvents {
     void powered_off() override;
     void reset_requested() override;
     void crashed(const std::string& why) override;
+    void fenced() override;
 
     boost::asio::io_context& io_;
     GuestConfig config_;
@@ -115,7 +120,7 @@ class GuestProcess final : public Guest, private MachineEvents {
     boost::asio::posix::stream_descriptor events_;
     GuestState state_ = GuestState::Created;
     bool frozen_ = false;  // devices are quiesced
-    std::function<void()> ended_, doubt_ends_;
+    std::function<void()> ended_, doubt_ends_, fenced_;
     std::function<void(Json&)> describe_more_;
     std::function<void()> ended_while_frozen_;  // what thaw() has to do instead of going on
     std::unique_ptr<ConsoleLog> log_;

@@ -81,6 +81,7 @@ class VirtioMmio final : public Device, private VirtioBackend::Host {
     std::uint64_t driver_features_ = 0;
     std::uint32_t device_sel_ = 0, driver_sel_ = 0, queue_sel_ = 0, generation_ = 0;
     std::uint8_t status_ = 0;
+    bool arrived_ = false;     // loaded, not yet resumed
     unsigned complaints_ = 0;  // logged
 };
 

@@ -6,7 +6,8 @@ namespace proa::hv::test {
 namespace {
 
 constexpr std::uint64_t kMemoryAt = 0x1'0000'0000;
-constexpr std::uint64_t kHardwareMaySee = s2::W | s2::DBM | pte::AF | s2::Writable | s2::Held;  // may change in place
+constexpr std::uint64_t kHardwareMaySee =
+    s2::W | s2::DBM | pte::AF | s2::Writable | s2::Held;  // may change in place
 
 }  // namespace
 
