@@ -7,6 +7,7 @@
 
 #include "completion/script.hpp"
 #include "programs/help.hpp"
+#include "programs/protect_arguments.hpp"
 #include "transport/frame.hpp"
 #include "transport/keys.hpp"
 #include "vmm/cli/verbs.hpp"
@@ -206,6 +207,12 @@ int main(int argc, char** argv) {
     top_->add_flag("-v,--vcpus", vcpus, "each vCPU too");
     auto* migrate_ = app.add_subcommand("migrate", "move a running guest to another host");
     add_migrate(*migrate_, m);
+    ProtectArgs protection;
+    auto* protect_ = app.add_subcommand("protect", "keep a guest's copy on another host, ready to go on there");
+    add_protect(*protect_, protection);
+    auto* unprotect_ = verb("unprotect", "end a guest's protection; it goes on here", true);
+    auto* failover_ =
+        verb("failover", "hand a protected guest over to its backup, without losing anything", true);
     auto* keys = app.add_subcommand("keys", "TLS credentials of hosts");
     auto* init = keys->add_subcommand("init", "make a CA and a certificate for each host");
     init->add_option("host", hosts, "names or addresses, as others dial them")->required();
@@ -229,6 +236,9 @@ int main(int argc, char** argv) {
     if (shutdown_->parsed()) return shutdown(c, guest, power);
     if (reboot_->parsed()) return reboot(c, guest, power);
     if (migrate_->parsed()) return run_migrate(c, m);
+    if (protect_->parsed()) return run_protect(c, protection);
+    if (unprotect_->parsed()) return unprotect(c, guest);
+    if (failover_->parsed()) return failover(c, guest);
     if (top_->parsed()) return top(c, interval, rounds, vcpus);
     if (dmesg_->parsed()) return dmesg(c, clear, follow);
     if (init->parsed()) return run_keys(directory, hosts);
