@@ -86,7 +86,9 @@ Result<void> GuestProcess::build() {
             v.bridge);
         if (!tap) return tl::unexpected(tap.error());
         TapPort* port = tap->get();
-        auto net = std::make_unique<NetBackend>(std::move(*tap), mac_for(config_.name, i, v.mac));
+        auto net = std::make_unique<NetBackend>(
+            std::move(*tap), mac_for(config_.name, i, v.mac),
+            [this](std::chrono::milliseconds delay, std::function<void()> f) { after(delay, std::move(f)); });
         NetBackend* backend = net.get();
         if (auto r = add_virtio(slot++, std::move(net)); !r) return r;
         port->on_input([backend] { backend->input(); });
