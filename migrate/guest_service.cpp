@@ -112,7 +112,7 @@ void GuestService::out(const Json& a, const Reply& r) {
 
 void GuestService::ended(const Outgoing::Outcome& done, const Reply& r) {
     if (done.state == SourceState::Done) {
-        spdlog::info("{}: moved; downtime {:.0f} ms", guest_.name(), done.stats.downtime_ms);
+        spdlog::info("{}: moved; downtime {:.0f} ms", guest_.name(), done.stats.downtime.all());
         r.ok(to_json(done.stats));
         outgoing_.reset();
         guest_.io().post([g = &guest_] { g->shut_down(0); });

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "migrate/on_guest.hpp"
 #include "migrate/page_batch.hpp"
@@ -11,6 +12,8 @@ namespace proa::migrate {
 namespace {
 
 constexpr std::uint32_t kMaxRounds = 10'000;
+constexpr std::chrono::seconds kLastPages{30};  // without any of them
+constexpr std::chrono::seconds kLateFrames{2};  // for so long the source may send what it still gets
 
 tl::unexpected<transport::Error> refuse(const std::string& why) {
     return transport::fail(transport::ErrorKind::Protocol, "peer's stream refused: " + why);
@@ -159,6 +162,7 @@ transport::Result<void> Incoming::receive_pages(transport::Channel& c) {
         if (!f) return tl::unexpected(f.error());
         if (is(*f, Record::Pages)) {
             if (auto r = apply_batch(f->payload, ram); !r) return tl::unexpected(r.error());
+            ++batches_;
             continue;
         }
         if (!is(*f, Record::RoundEnd)) return tl::unexpected(unexpected_record(*f));
@@ -188,15 +192,19 @@ transport::Result<void> Incoming::round_ended(std::uint32_t round) {
 
 transport::Result<void> Incoming::wait_round(std::uint32_t round) {
     std::unique_lock lock(mutex_);
-    const bool ok = changed_.wait_for(lock, std::chrono::seconds(30), [&] {
+    const auto over = [&] {
         return state_ != TargetState::Receiving || (ended_.size() > round && ended_[round] == channels_);
-    });
+    };
+    // The state came before the last pages, and those may be many: for as long as they keep coming.
+    for (std::uint64_t seen = batches_; !changed_.wait_for(lock, kLastPages, over); seen = batches_)
+        if (seen == batches_)
+            return transport::fail(transport::ErrorKind::Timeout, "the last pages did not arrive");
     if (state_ != TargetState::Receiving) return ended();
-    if (!ok) return transport::fail(transport::ErrorKind::Timeout, "the last pages did not arrive");
     return {};
 }
 
 transport::Result<void> Incoming::receive_state(transport::Channel& c) {
+    rehearse();
     // The control channel is quiet during pre-copy, however long that takes.
     auto f = expect(c, Record::Machine, transport::Patience::Idle);
     if (!f) return tl::unexpected(f.error());
@@ -219,12 +227,29 @@ transport::Result<void> Incoming::receive_state(transport::Channel& c) {
     if (!end) return tl::unexpected(end.error());
     if (end->devices != devices.size()) return refuse("a device's state is missing");
     if (end->final_round >= kMaxRounds) return refuse("too many rounds");
-    if (auto r = wait_round(end->final_round); !r) return r;
+    // While the last pages are still on their way.
     if (auto r = load(*machine, devices); !r) return r;
+    if (auto r = wait_round(end->final_round); !r) return r;
     if (event(TargetEvent::StateLoaded) != TargetAction::SendReady) return ended();
     if (auto r = tell(Record::Ready); !r) return r;
     if (auto r = expect(c, Record::Commit); !r) return tl::unexpected(r.error());
-    return commit();
+    return commit(c);
+}
+
+// The guest stands still while its state is loaded and its start claimed: what that takes is paged in, linked and synced
+// before, by loading the state that this machine has anyway. Should that fail, the real one will say why.
+void Incoming::rehearse() {
+    std::vector<DeviceState> devices;
+    const auto saved = on_guest(guest_, [&] {
+        for (vmm::Device* d : guest_.devices()) {
+            d->quiesce();
+            devices.push_back({d->name(), d->save()});
+        }
+        return guest_.machine().save();
+    });
+    if (!saved) return;
+    if (const auto machine = decode_machine(encode_machine(*saved))) (void)load(*machine, devices);
+    session_.warm_up();
 }
 
 // Everything a start could fail on is tried here, while the source can still go on.
@@ -249,7 +274,7 @@ transport::Result<void> Incoming::load(const vmm::MachineState& machine,
 }
 
 // From here on the link does not matter: the record decides, and answers for this process if it dies.
-transport::Result<void> Incoming::commit() {
+transport::Result<void> Incoming::commit(transport::Channel& c) {
     if (event(TargetEvent::CommitCame) != TargetAction::Claim) return ended();
     const auto claimed = session_.apply(SessionEvent::Claimed);
     if (!claimed || *claimed != SessionAnswer::Granted) {
@@ -274,10 +299,35 @@ transport::Result<void> Incoming::commit() {
     }
     (void)event(TargetEvent::Runs);
     (void)tell(Record::Started);  // if it is lost the source asks
-    if (auto r = session_.apply(SessionEvent::Ran); !r)
-        spdlog::error("{}: runs, but its session record can't say so: {}", guest_.name(), r.error().what);
+    {
+        // Beside it: a sync may take long, and there are packets that wait for their answer.
+        const std::jthread record([this] {
+            if (auto r = session_.apply(SessionEvent::Ran); !r)
+                spdlog::error("{}: runs, but its session record can't say so: {}", guest_.name(),
+                              r.error().what);
+        });
+        take_late_frames(c);
+    }
     report(TargetState::Started, {});
     return {};
+}
+
+// Until the source hangs up. Nothing that is wrong here can harm the move any more: it ends the packets, as a wire would.
+void Incoming::take_late_frames(transport::Channel& c) {
+    const auto until = std::chrono::steady_clock::now() + kLateFrames;
+    std::size_t bytes = 0;
+    for (std::size_t n = 0; n < kMaxLateFrames && std::chrono::steady_clock::now() < until; ++n) {
+        const auto f = receive(c);
+        if (!f || !is(*f, Record::LateFrame)) return;
+        auto late = decode_late(f->payload);
+        if (!late || (bytes += late->frame.size()) > kMaxLateBytes)
+            return spdlog::warn("{}: {}", guest_.name(), late ? "too many late frames" : late.error().what);
+        // Not waited for: whoever ends this object may be that thread.
+        boost::asio::post(guest_.io(), [g = &guest_, late = std::move(*late)] {
+            for (vmm::Device* d : g->devices())
+                if (d->name() == late.device) d->give_input(late.frame);
+        });
+    }
 }
 
 }  // namespace proa::migrate

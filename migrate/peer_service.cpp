@@ -56,7 +56,9 @@ void PeerService::serve(transport::Channel& c) {
     for (;;) {
         auto b = expect(c, Record::PeerRequest);
         if (!b) return;
-        const Json request = Json::parse(b->begin(), b->end(), nullptr, false);
+        const auto parsed = parse_peer_json(*b);
+        if (!parsed) return;
+        const Json request = *parsed;
         auto answered = std::make_shared<std::promise<std::string>>();
         daemon_.io().post([this, request, answered] {
             try {
