@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "migrate/on_guest.hpp"
 #include "migrate/page_batch.hpp"
@@ -20,6 +21,11 @@ tl::unexpected<transport::Error> refuse(const std::string& why) {
 }
 transport::Error remote(const vmm::Error& e) {
     return {transport::ErrorKind::Refused, e.what, e.remedy};
+}
+void give(vmm::Guest& g, const std::vector<LateFrame>& frames) {
+    for (const auto& f : frames)
+        for (vmm::Device* d : g.devices())
+            if (d->name() == f.device) d->give_input(f.frame);
 }
 tl::unexpected<transport::Error> ended() {
     return transport::fail(transport::ErrorKind::Closed, "the migration has ended");
@@ -232,7 +238,7 @@ transport::Result<void> Incoming::receive_state(transport::Channel& c) {
     if (auto r = wait_round(end->final_round); !r) return r;
     if (event(TargetEvent::StateLoaded) != TargetAction::SendReady) return ended();
     if (auto r = tell(Record::Ready); !r) return r;
-    if (auto r = expect(c, Record::Commit); !r) return tl::unexpected(r.error());
+    if (auto r = wait_for_commit(c); !r) return r;
     return commit(c);
 }
 
@@ -249,7 +255,7 @@ void Incoming::rehearse() {
     });
     if (!saved) return;
     if (const auto machine = decode_machine(encode_machine(*saved))) (void)load(*machine, devices);
-    session_.warm_up();
+    session_.rehearse();
 }
 
 // Everything a start could fail on is tried here, while the source can still go on.
@@ -289,7 +295,10 @@ transport::Result<void> Incoming::commit(transport::Channel& c) {
         return {};
     }
     (void)event(TargetEvent::Granted);
-    const auto runs = on_guest(guest_, [this] { return guest_.start_incoming(); });
+    const auto runs = on_guest(guest_, [this] {
+        give(guest_, std::exchange(late_, {}));  // in its queues when its devices go on
+        return guest_.start_incoming();
+    });
     if (!runs) {
         (void)event(TargetEvent::CannotRun);
         (void)session_.apply(SessionEvent::Withdrawn);
@@ -306,27 +315,40 @@ transport::Result<void> Incoming::commit(transport::Channel& c) {
                 spdlog::error("{}: runs, but its session record can't say so: {}", guest_.name(),
                               r.error().what);
         });
-        take_late_frames(c);
+        take_more_late_frames(c);
     }
     report(TargetState::Started, {});
     return {};
 }
 
+transport::Result<void> Incoming::wait_for_commit(transport::Channel& c) {
+    for (;;) {
+        const auto f = receive(c);
+        if (!f) return tl::unexpected(f.error());
+        if (is(*f, Record::Commit)) return {};
+        if (!is(*f, Record::LateFrame)) return tl::unexpected(unexpected_record(*f));
+        if (auto r = take_late(*f); !r) return r;
+    }
+}
+
+transport::Result<void> Incoming::take_late(const transport::Frame& f) {
+    auto late = decode_late(f.payload);
+    if (!late) return tl::unexpected(late.error());
+    late_bytes_ += late->frame.size();
+    if (++late_frames_ > kMaxLateFrames || late_bytes_ > kMaxLateBytes) return refuse("too many late frames");
+    late_.push_back(std::move(*late));
+    return {};
+}
+
 // Until the source hangs up. Nothing that is wrong here can harm the move any more: it ends the packets, as a wire would.
-void Incoming::take_late_frames(transport::Channel& c) {
+void Incoming::take_more_late_frames(transport::Channel& c) {
     const auto until = std::chrono::steady_clock::now() + kLateFrames;
-    std::size_t bytes = 0;
-    for (std::size_t n = 0; n < kMaxLateFrames && std::chrono::steady_clock::now() < until; ++n) {
+    while (std::chrono::steady_clock::now() < until) {
         const auto f = receive(c);
         if (!f || !is(*f, Record::LateFrame)) return;
-        auto late = decode_late(f->payload);
-        if (!late || (bytes += late->frame.size()) > kMaxLateBytes)
-            return spdlog::warn("{}: {}", guest_.name(), late ? "too many late frames" : late.error().what);
+        if (auto r = take_late(*f); !r) return spdlog::warn("{}: {}", guest_.name(), r.error().what);
         // Not waited for: whoever ends this object may be that thread.
-        boost::asio::post(guest_.io(), [g = &guest_, late = std::move(*late)] {
-            for (vmm::Device* d : g->devices())
-                if (d->name() == late.device) d->give_input(late.frame);
-        });
+        boost::asio::post(guest_.io(), [g = &guest_, late = std::exchange(late_, {})] { give(*g, late); });
     }
 }
 

@@ -44,7 +44,9 @@ class Incoming {
     transport::Result<void> receive_state(transport::Channel& c);
     transport::Result<void> load(const vmm::MachineState& machine, const std::vector<DeviceState>& devices);
     transport::Result<void> commit(transport::Channel& c);
-    void take_late_frames(transport::Channel& c);
+    transport::Result<void> wait_for_commit(transport::Channel& c);
+    transport::Result<void> take_late(const transport::Frame& f);
+    void take_more_late_frames(transport::Channel& c);
     void rehearse();
     transport::Result<void> wait_round(std::uint32_t round);
     transport::Result<void> round_ended(std::uint32_t round);
@@ -72,6 +74,8 @@ class Incoming {
     transport::Channel* control_ = nullptr;
     std::vector<transport::Channel*> live_;
     bool reported_ = false;
+    std::vector<LateFrame> late_;  // the control channel's thread's; for a guest that doesn't run yet
+    std::size_t late_frames_ = 0, late_bytes_ = 0;
     std::unique_ptr<transport::Listener> listener_;  // last: its threads use all of the above
 };
 

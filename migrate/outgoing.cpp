@@ -210,6 +210,8 @@ vmm::Result<void> Outgoing::copy() {
             mode = abi::DirtyLogMode::WriteProtect;
         auto r = guest_.machine().dirty_log(mode);
         if (r) guest_.set_state(vmm::GuestState::Migrating);
+        // What device models wrote so far (the kernel and ramdisk that were booted from, too) is in the first round.
+        guest_.memory().take_device_writes(dirty_);
         return r;
     });
     if (!on) return on;

@@ -86,7 +86,7 @@ class Outgoing {
     vmm::Result<void> save_state(Records& state);  // on the guest's thread
     vmm::Result<void> commit();
     void rehearse();
-    void forward_late_frames();
+    Records late_frames();
     void part_over(double& ms);  // of the downtime
     SourceAction event(
         SourceEvent e);  // makes the move; resuming and asking are carried out, the rest is the caller's

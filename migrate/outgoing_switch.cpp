@@ -62,32 +62,36 @@ vmm::Result<void> Outgoing::stop_and_send() {
 
 vmm::Result<void> Outgoing::commit() {
     if (event(SourceEvent::ReadyCame) != SourceAction::SendCommit) return check();
-    if (auto r = from_peer(send(*control_, Record::Commit)); !r) return r;
-    forward_late_frames();  // what came since the freeze is there when the guest starts
+    // What came since the freeze is there when the guest starts.
+    auto records = late_frames();
+    records.emplace_back(Record::Commit, Bytes());
+    if (auto r = from_peer(send(*control_, records)); !r) return r;
     if (auto r = from_peer(expect(*control_, Record::Started)); !r) return tl::unexpected(r.error());
     part_over(stats_.downtime.start_ms);
     (void)event(SourceEvent::StartedCame);
-    forward_late_frames();  // and what came before the network had learnt where it is now
+    // And what came before the network had learnt where it is now. Not worth an error any more.
+    if (const auto more = late_frames(); !more.empty()) (void)send(*control_, more);
+    stats_.late_frames = late_.size();
     return {};
 }
 
 // Packets that reach this host while the guest stands still follow it: a TCP peer would otherwise wait for its
-// retransmission timer, longer than the whole move takes. Bounded as the destination bounds it, and never worth an error.
-void Outgoing::forward_late_frames() {
+// retransmission timer, longer than the whole move takes. Bounded as the destination bounds it.
+Records Outgoing::late_frames() {
     Records frames;
     on_guest(guest_, [&] {
         std::size_t bytes = 0;
         for (const auto& f : late_) bytes += f.frame.size();
         for (vmm::Device* d : guest_.devices())
             for (auto& b : d->take_input(kMaxLateFrames - late_.size())) {
-                if (b.empty() || b.size() > kMaxLateFrame || (bytes += b.size()) > kMaxLateBytes) continue;
+                if (b.empty() || b.size() > kMaxLateFrame || bytes + b.size() > kMaxLateBytes) continue;
+                bytes += b.size();
                 late_.push_back({d->name(), std::move(b)});
                 frames.emplace_back(Record::LateFrame, encode_late(late_.back()));
             }
         return 0;
     });
-    if (frames.empty() || !send(*control_, frames)) return;
-    stats_.late_frames += frames.size();
+    return frames;
 }
 
 void Outgoing::ask() {

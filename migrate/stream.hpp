@@ -28,8 +28,8 @@ enum class Record : std::uint16_t {
     Ready = transport::kMandatory | 9,
     Commit = transport::kMandatory | 10,
     Started = transport::kMandatory | 11,
-    Abort = transport::kMandatory | 12,        // either way: AbortRecord
-    LateFrame = 13,                            // control, after Commit: what still came to the source; optional
+    Abort = transport::kMandatory | 12,  // either way: AbortRecord
+    LateFrame = 13,                      // control, from Ready on: what still came to the source; optional
     PeerRequest = transport::kMandatory | 32,  // between daemons: a JSON object
     PeerAnswer = transport::kMandatory | 33,
 };

@@ -13,7 +13,7 @@ constexpr std::uint8_t kClassAnnounce = 3, kAnnounceAck = 0;  // 5.1.6.5.4
 constexpr std::uint8_t kControlOk = 0, kControlError = 1;
 constexpr std::size_t kHeader = 12;  // virtio_net_hdr_v1 (5.1.6)
 constexpr std::size_t kMostLate = 256;
-constexpr std::chrono::milliseconds kAnswersFirst{50};
+constexpr std::chrono::milliseconds kAnswersFirst{200};
 constexpr std::uint8_t kLinkUp = 1, kAnnounce = 2;  // the status field's low byte
 
 std::size_t gather(const std::vector<Segment>& from, std::span<std::uint8_t> to) {
@@ -199,6 +199,7 @@ void NetBackend::resume() {
     if (!loaded_) return;
     loaded_ = false;
     port_->set_offloads(negotiated_offloads());
+    input();  // what waits for the guest is there first
     announce();
 }
 

@@ -62,6 +62,17 @@ TEST(Engine, DeviceModelsWritesTravelToo) {
     expect_moved(r);
 }
 
+TEST(Engine, WhatWasWrittenBeforeTheMoveIsSentOnce) {
+    Rig r;
+    r.source.memory().mark_dirty(abi::kRamBase, 2u << 20);  // as the kernel that it booted from
+    r.start(r.listen());
+    const auto o = r.outcome();
+    ASSERT_EQ(o.state, SourceState::Done) << o.error.what;
+    std::uint64_t pages = 0;
+    for (const auto& round : o.stats.rounds) pages += round.pages;
+    EXPECT_EQ(pages, r.source.memory().pages());
+}
+
 TEST(Engine, ADirtyingGuestIsThrottledIfAskedToAndNotAfterwards) {
     Rig r(8u << 20);
     r.source.machine().pages_per_ms = 400;
