@@ -109,7 +109,8 @@ class Outgoing {
     double last_percent_ = 0;
     std::chrono::steady_clock::time_point started_, last_report_;
     std::chrono::steady_clock::time_point part_;  // when the part of the downtime that runs began
-    std::vector<LateFrame> late_;                 // sent to a guest that may not have started; guest's thread
+    std::vector<LateFrame> late_;                 // taken for a guest that may not start; guest's thread
+    Records unsent_late_;
     MigrationStats stats_;
     vmm::Error error_;
     mutable std::mutex mutex_;  // the following, against cancel()

@@ -53,6 +53,7 @@ vmm::Result<void> Outgoing::stop_and_send() {
     if (!s) return tl::unexpected(s.error());
     stats_.rounds.push_back(*s);
     part_over(stats_.downtime.last_pages_ms);
+    unsent_late_ = late_frames();  // while the destination loads
     // The last round's acknowledgement comes on the way to Ready.
     if (auto ack = from_peer(expect(*control_, Record::RoundAck)); !ack) return tl::unexpected(ack.error());
     if (auto ready = from_peer(expect(*control_, Record::Ready)); !ready) return tl::unexpected(ready.error());
@@ -63,7 +64,7 @@ vmm::Result<void> Outgoing::stop_and_send() {
 vmm::Result<void> Outgoing::commit() {
     if (event(SourceEvent::ReadyCame) != SourceAction::SendCommit) return check();
     // What came since the freeze is there when the guest starts.
-    auto records = late_frames();
+    Records records = std::exchange(unsent_late_, {});
     records.emplace_back(Record::Commit, Bytes());
     if (auto r = from_peer(send(*control_, records)); !r) return r;
     if (auto r = from_peer(expect(*control_, Record::Started)); !r) return tl::unexpected(r.error());
