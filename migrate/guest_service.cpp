@@ -80,7 +80,8 @@ vmm::Result<Json> describe(vmm::GuestProcess& guest) {
 // Why it can't be moved now, if it can't.
 std::optional<vmm::Error> GuestService::refusal() const {
     if (!guest_.occupied().empty())
-        return vmm::Error{guest_.name() + " is " + guest_.occupied(), "proa unprotect it first, or proa failover it"};
+        return vmm::Error{guest_.name() + " is " + guest_.occupied(),
+                          "proa unprotect it first, or proa failover it"};
     if (guest_.state() == vmm::GuestState::Running) return {};
     return vmm::Error{guest_.name() + " is " + vmm::name_of(guest_.state()) + ", not running",
                       guest_.state() == vmm::GuestState::Paused ? "proa unpause it first" : ""};
@@ -124,7 +125,7 @@ void GuestService::out(const Json& a, const Reply& r) {
 
 void GuestService::ended(const Outgoing::Outcome& done, const Reply& r) {
     if (done.state == SourceState::Done) {
-        spdlog::info("{}: moved; downtime {:.0f} ms", guest_.name(), done.stats.downtime_ms);
+        spdlog::info("{}: moved; downtime {:.0f} ms", guest_.name(), done.stats.downtime.all());
         r.ok(to_json(done.stats));
         outgoing_.reset();
         guest_.io().post([g = &guest_] { g->shut_down(0); });

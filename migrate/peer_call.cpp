@@ -10,6 +10,15 @@ transport::ChannelOptions channel_options(const Json& a) {
     return o;
 }
 
+std::optional<Json> parse_peer_json(View b) {
+    if (b.size() > kMaxPeerJson) return {};
+    const std::string text(b.begin(), b.end());
+    if (vmm::nests_too_deep(text)) return {};
+    Json j = Json::parse(text, nullptr, false);
+    if (!j.is_object()) return {};
+    return j;
+}
+
 transport::Result<Json> ask_peer(const std::string& host, std::uint16_t port,
                                  const transport::ChannelOptions& o, const Json& request) {
     auto c = transport::dial(host, port, o);
@@ -21,12 +30,11 @@ transport::Result<Json> ask_peer(const std::string& host, std::uint16_t port,
         return tl::unexpected(r.error());
     auto b = expect(**c, Record::PeerAnswer);
     if (!b) return tl::unexpected(b.error());
-    const std::string answer(b->begin(), b->end());
-    Json j = vmm::nests_too_deep(answer) ? Json() : Json::parse(answer, nullptr, false);
-    if (!j.is_object())
+    auto j = parse_peer_json(*b);
+    if (!j)
         return transport::fail(transport::ErrorKind::Protocol,
-                               host + " answered with something that isn't JSON");
-    return j;
+                               host + " answered with something that isn't a JSON object of a sane size");
+    return std::move(*j);
 }
 
 std::optional<SourceEvent> ask_outcome(const std::string& host, std::uint16_t port,

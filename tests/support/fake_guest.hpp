@@ -223,7 +223,18 @@ class FakeDevice final : public vmm::Device {
         state.assign(s.begin(), s.end());
         return {};
     }
+    std::vector<std::vector<std::uint8_t>> take_input(std::size_t most) override {
+        std::vector<std::vector<std::uint8_t>> taken;
+        while (quiet && taken.size() < most && !outside.empty()) {
+            taken.push_back(std::move(outside.front()));
+            outside.erase(outside.begin());
+        }
+        return taken;
+    }
+    void give_input(std::span<const std::uint8_t> b) override { given.emplace_back(b.begin(), b.end()); }
     std::vector<std::uint8_t> state;
+    std::vector<std::vector<std::uint8_t>> outside,
+        given;  // the guest's thread, or before and after everything
     std::atomic<bool> quiet{false};
 
   private:

@@ -55,6 +55,10 @@ int migrate(const Context& c, const Json& request, bool show_progress) {
         static_cast<unsigned long long>(pages), static_cast<unsigned long long>(zero),
         static_cast<double>(done.value("wire_bytes", 0ull)) / 1048576,
         static_cast<double>(done.value("total_ms", 0ull)) / 1e3, done.value("downtime_ms", 0.0));
+    if (const Json d = done.value("downtime", Json::object()); show_progress && !d.empty())
+        std::printf("  downtime: freeze %.1f, state %.1f, last pages %.1f, ready %.1f, start %.1f ms\n",
+                    d.value("freeze_ms", 0.0), d.value("state_ms", 0.0), d.value("last_pages_ms", 0.0),
+                    d.value("ready_ms", 0.0), d.value("start_ms", 0.0));
     if (const std::string note = done.value("note", ""); !note.empty()) std::printf("  %s\n", note.c_str());
     return kOk;
 }

@@ -92,7 +92,9 @@ Result<void> GuestProcess::build() {
         TapPort* port = tap->get();
         auto gate = gates_.gate(std::move(*tap));
         OutputGate* const output = gate.get();
-        auto net = std::make_unique<NetBackend>(std::move(gate), mac_for(config_.name, i, v.mac));
+        auto net = std::make_unique<NetBackend>(
+            std::move(gate), mac_for(config_.name, i, v.mac),
+            [this](std::chrono::milliseconds delay, std::function<void()> f) { after(delay, std::move(f)); });
         NetBackend* backend = net.get();
         if (auto r = add_virtio(slot++, std::move(net)); !r) return r;
         port->on_input([backend] { backend->input(); });

@@ -35,6 +35,10 @@ class VirtioBackend {
     virtual std::uint8_t config(unsigned offset) const { return static_cast<void>(offset), 0; }
     virtual void quiesce() {}
     virtual void resume() {}
+    virtual std::vector<std::vector<std::uint8_t>> take_input(std::size_t most) {  // as Device's
+        return static_cast<void>(most), std::vector<std::vector<std::uint8_t>>{};
+    }
+    virtual void give_input(std::span<const std::uint8_t>) {}
     virtual void save(BlobWriter&) const {}
     virtual bool load(BlobReader&) { return true; }
 
@@ -56,6 +60,10 @@ class VirtioMmio final : public Device, private VirtioBackend::Host {
     void reset() override;
     void quiesce() override { backend_->quiesce(); }
     void resume() override;
+    std::vector<std::vector<std::uint8_t>> take_input(std::size_t most) override {
+        return backend_->take_input(most);
+    }
+    void give_input(std::span<const std::uint8_t> b) override { backend_->give_input(b); }
     std::vector<std::uint8_t> save() const override;
     Result<void> load(std::span<const std::uint8_t> state) override;
 

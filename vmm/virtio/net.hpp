@@ -3,6 +3,8 @@
 // holds it until the checkpoint that covers it is acknowledged; while the gate is full it waits in the guest's queue.
 #pragma once
 #include <array>
+#include <chrono>
+#include <deque>
 #include <functional>
 
 #include "vmm/virtio/mmio.hpp"
@@ -29,7 +31,11 @@ class NetPort {
 
 class NetBackend final : public VirtioBackend {
   public:
-    NetBackend(std::unique_ptr<NetPort> port, MacAddress mac) : port_(std::move(port)), mac_(mac) {}
+    // Does something on the guest's thread after a while; at once without it.
+    using Later = std::function<void(std::chrono::milliseconds, std::function<void()>)>;
+
+    NetBackend(std::unique_ptr<NetPort> port, MacAddress mac, Later later = {})
+        : port_(std::move(port)), mac_(mac), later_(std::move(later)) {}
     std::uint32_t id() const override { return 1; }
     const char* type() const override { return "net"; }
     unsigned queues() const override { return 3; }  // receive, transmit, control
@@ -40,6 +46,8 @@ class NetBackend final : public VirtioBackend {
     std::uint8_t config(unsigned offset) const override;
     void quiesce() override;
     void resume() override;
+    std::vector<std::vector<std::uint8_t>> take_input(std::size_t most) override;
+    void give_input(std::span<const std::uint8_t> frame) override;
     void save(BlobWriter& w) const override { w.put(static_cast<std::uint8_t>(announcing_)); }
     bool load(BlobReader& r) override;
 
@@ -52,18 +60,24 @@ class NetBackend final : public VirtioBackend {
     void transmit();
     void control();
     std::uint8_t control_command(const Chain& c);
+    std::size_t next_frame();  // into frame_: what followed the guest here first
     // RARP as if sent by the guest, at once: switches learn where it is now (RFC 903). And the guest is asked to announce
-    // its addresses itself (5.1.6.5.4), if its driver can: it knows its IP addresses and VLANs.
+    // its addresses itself (5.1.6.5.4), if its driver can: it knows its IP addresses and VLANs. A little later: what
+    // already waits for an answer comes first.
     void announce();
+    void ask_guest_to_announce();
 
     std::unique_ptr<NetPort> port_;
     MacAddress mac_;
+    Later later_;
+    std::deque<std::vector<std::uint8_t>> late_;  // frames that reached the guest's former host
     // What comes in and what goes out, one frame each.
     std::vector<std::uint8_t> frame_ = std::vector<std::uint8_t>(kVirtioNetHeader + kLargestPacket),
                               out_ = frame_;
     std::size_t held_ = 0;  // bytes of frame_ that wait for a receive buffer
     bool parked_ = false, loaded_ = false, announcing_ = false;
     bool stalled_ = false;  // the port has taken no more: frames wait in the guest's queue
+    bool asking_ = false;   // the guest will be told about announcing_
 };
 
 }  // namespace proa::vmm

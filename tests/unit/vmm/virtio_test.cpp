@@ -135,6 +135,98 @@ TEST(VirtioNet, ArrivingAnnouncesTheAddress) {
     EXPECT_EQ(wire.sent[0][12 + 6], 2) << "from the guest's address";
 }
 
+// A frame as the tap hands it over, told apart by one byte.
+std::vector<std::uint8_t> frame_of(std::uint8_t mark, std::size_t size = 72) {
+    std::vector<std::uint8_t> f(size);
+    std::fill(f.begin() + 12, f.end(), mark);
+    return f;
+}
+
+TEST(VirtioNet, WhatCameWhileItStoodStillCanBeTakenAwayAndIsSeenFirstElsewhere) {
+    auto port = std::make_unique<FakePort>();
+    FakePort& there = *port;
+    Rig a(std::make_unique<NetBackend>(std::move(port), MacAddress{2, 0, 0, 0, 0, 1}));
+    a.start(2);
+    there.waiting = {frame_of(1), frame_of(2), frame_of(3)};
+    EXPECT_TRUE(a.device.take_input(10).empty()) << "while it runs, its input is its own";
+    static_cast<NetBackend&>(a.device.backend()).input();  // the first is read, and finds no buffer
+    a.device.quiesce();
+    const auto taken = a.device.take_input(2);
+    ASSERT_EQ(taken.size(), 2u);
+    EXPECT_EQ(taken[0], frame_of(1));
+    EXPECT_EQ(taken[1], frame_of(2));
+    EXPECT_EQ(there.waiting.size(), 1u) << "no more than asked for";
+
+    port = std::make_unique<FakePort>();
+    FakePort& here = *port;
+    Rig b(std::make_unique<NetBackend>(std::move(port), MacAddress{2, 0, 0, 0, 0, 1}));
+    b.start(2);
+    here.waiting = {frame_of(9)};
+    b.device.quiesce();
+    for (const auto& f : taken) b.device.give_input(f);
+    for (unsigned i = 0; i < 3; ++i) {
+        b.descriptor(0, i, kData + 256 * i, 256, 2);
+        b.offer(0, i);
+    }
+    EXPECT_EQ(b.used(0), 0u) << "it is quiet";
+    b.device.resume();
+    ASSERT_EQ(b.used(0), 3u);
+    for (unsigned i = 0; i < 3; ++i)
+        EXPECT_EQ(b.peek<std::uint8_t>(kData + 256 * i + 20), (std::array<std::uint8_t, 3>{1, 2, 9})[i]);
+}
+
+TEST(VirtioNet, InputFromElsewhereIsBoundedAndReachesARunningGuestAtOnce) {
+    Rig r(std::make_unique<NetBackend>(std::make_unique<FakePort>(), MacAddress{2, 0, 0, 0, 0, 1}));
+    r.start(2);
+    for (unsigned i = 0; i < 4; ++i) {
+        r.descriptor(0, i, kData + 256 * i, 256, 2);
+        r.offer(0, i);
+    }
+    r.device.give_input(frame_of(1));
+    EXPECT_EQ(r.used(0), 1u);
+    r.device.give_input(std::vector<std::uint8_t>(12));       // a header and nothing
+    r.device.give_input(std::vector<std::uint8_t>(100'000));  // longer than any frame
+    EXPECT_EQ(r.used(0), 1u);
+    r.device.quiesce();
+    for (int i = 0; i < 1'000; ++i) r.device.give_input(frame_of(2));
+    EXPECT_EQ(r.device.take_input(10'000).size(), 256u) << "the rest is dropped, as by a full queue";
+}
+
+TEST(VirtioNet, TheGuestIsAskedToAnnounceItselfAfterItHasAnswered) {
+    constexpr std::uint32_t kAnnounceFeatures = 1u << 16 | 1u << 17 | 1u << 21;
+    std::vector<std::function<void()>> later;
+    const auto backend = [&later](FakePort** port) {
+        auto p = std::make_unique<FakePort>();
+        *port = p.get();
+        return std::make_unique<NetBackend>(std::move(p), MacAddress{2, 0, 0, 0, 0, 1},
+                                            [&later](std::chrono::milliseconds delay, std::function<void()> f) {
+                                                EXPECT_GT(delay.count(), 0);
+                                                later.push_back(std::move(f));
+                                            });
+    };
+    FakePort *there = nullptr, *here = nullptr;
+    Rig a(backend(&there));
+    a.start(3, kAnnounceFeatures);
+    Rig b(backend(&here));
+    std::copy(a.bytes.begin(), a.bytes.end(), b.memory.bytes().begin());
+    ASSERT_TRUE(b.device.load(a.device.save()));
+    b.device.resume();
+    EXPECT_EQ(here->sent.size(), 1u) << "RARP goes at once";
+    EXPECT_EQ(b.raised & 2, 0u) << "the guest is left alone";
+    ASSERT_EQ(later.size(), 1u);
+
+    b.device.quiesce();  // it moves on, and back: the time comes meanwhile
+    later[0]();
+    EXPECT_EQ(b.raised & 2, 0u);
+    b.device.resume();
+    EXPECT_NE(b.raised & 2, 0u) << "then at once";
+    EXPECT_EQ(b.device.read(0x106, 2), 3u);
+
+    b.raised = 0;
+    later[0]();
+    EXPECT_EQ(b.raised & 2, 0u) << "once";
+}
+
 TEST(VirtioNet, ADriverThatCanIsAskedToAnnounceItself) {
     constexpr std::uint32_t kAnnounceFeatures =
         1u << 16 | 1u << 17 | 1u << 21;  // STATUS, CTRL_VQ, GUEST_ANNOUNCE
