@@ -32,7 +32,7 @@ def protect(host, target, options='', name='g1', seconds=180):
 
 def wait_takeover(host, name='g1', seconds=60):
     """Until `host` runs the guest in its dead peer's stead; what it says about that."""
-    row = wait('the backup takes over', host, lambda r: r.get('failover'), seconds, name)
+    row = wait('the backup takes over', host, lambda r: (r.get('failover') or {}).get('running_ms') is not None, seconds, name)
     return row['failover']
 
 
