@@ -28,7 +28,8 @@ Json refusal(const vmm::Error& e) {
     return {{"ok", false}, {"what", e.what}, {"remedy", e.remedy}};
 }
 
-void PeerRequests::answer(const std::string& text, std::function<void(std::string)> done) const {
+void PeerRequests::answer(const std::string& text, const std::string& from,
+                          std::function<void(std::string)> done) const {
     const auto once = std::make_shared<Once>(std::move(done));
     if (vmm::nests_too_deep(text))
         return once->answer(refusal({"malformed request: it nests deeper than any of ours", ""}));
@@ -39,7 +40,7 @@ void PeerRequests::answer(const std::string& text, std::function<void(std::strin
         if (i == handlers_.end())
             return once->answer(
                 refusal({"unknown request " + command, "install the same version of proa on both hosts"}));
-        i->second(request, [once](const Json& j) { once->answer(j); });
+        i->second(request, from, [once](const Json& j) { once->answer(j); });
     } catch (const std::exception& e) {
         once->answer(refusal({std::string("malformed request: ") + e.what(), ""}));
     }

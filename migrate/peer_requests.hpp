@@ -14,8 +14,9 @@ using Json = nlohmann::json;
 
 // Takes the answer, once; what comes after the first one is dropped. Dropping the last copy unanswered refuses.
 using PeerAnswer = std::function<void(Json)>;
-// On the daemon's thread. May throw (a wrong JSON type in the request is a refusal), but only before it returns.
-using PeerHandler = std::function<void(const Json& request, PeerAnswer done)>;
+// On the daemon's thread; `from` is the peer's address. May throw (a wrong JSON type in the request is a refusal), but
+// only before it returns.
+using PeerHandler = std::function<void(const Json& request, const std::string& from, PeerAnswer done)>;
 
 Json refusal(const vmm::Error& e);  // {"ok": false, "what", "remedy"}
 
@@ -23,7 +24,7 @@ class PeerRequests {
   public:
     void on(const std::string& command, PeerHandler handler) { handlers_[command] = std::move(handler); }
     // `text` is what came; `done` gets what goes back.
-    void answer(const std::string& text, std::function<void(std::string)> done) const;
+    void answer(const std::string& text, const std::string& from, std::function<void(std::string)> done) const;
 
   private:
     std::map<std::string, PeerHandler> handlers_;

@@ -35,8 +35,12 @@ vmm::Result<std::unique_ptr<PeerService>> PeerService::start(vmm::Daemon& daemon
     std::unique_ptr<PeerService> s(new PeerService(daemon));
     Session::prune(daemon.sessions_directory(), kKeepSessions);
     daemon.commands().add("migrate", [p = s.get()](const Json& a, const Reply& r) { p->migrate(a, r); });
-    s->on_request("prepare", [p = s.get()](const Json& q, PeerAnswer done) { p->prepare(q, std::move(done)); });
-    s->on_request("outcome", [p = s.get()](const Json& q, PeerAnswer done) { p->outcome(q, std::move(done)); });
+    s->on_request("prepare", [p = s.get()](const Json& q, const std::string&, PeerAnswer done) {
+        p->prepare(q, std::move(done));
+    });
+    s->on_request("outcome", [p = s.get()](const Json& q, const std::string&, PeerAnswer done) {
+        p->outcome(q, std::move(done));
+    });
     const auto& o = daemon.options();
     auto l = transport::Listener::listen(
         o.listen, o.port, channel_options(channel_json(o)),
@@ -55,8 +59,9 @@ void PeerService::serve(transport::Channel& c) {
         auto b = expect(c, Record::PeerRequest);
         if (!b) return;
         auto answered = std::make_shared<std::promise<std::string>>();
-        daemon_.io().post([this, answered, request = std::string(b->begin(), b->end())] {
-            requests_.answer(request, [answered](std::string text) { answered->set_value(std::move(text)); });
+        daemon_.io().post([this, answered, from = c.peer(), request = std::string(b->begin(), b->end())] {
+            requests_.answer(request, from,
+                             [answered](std::string text) { answered->set_value(std::move(text)); });
         });
         auto result = answered->get_future();
         if (result.wait_for(std::chrono::seconds(30)) != std::future_status::ready) return;

@@ -12,14 +12,14 @@ using ::testing::HasSubstr;
 class PeerRequestsTest : public ::testing::Test {
   protected:
     PeerRequestsTest() {
-        requests.on("ask", [](const Json& q, const PeerAnswer& done) {
+        requests.on("ask", [](const Json& q, const std::string&, const PeerAnswer& done) {
             const unsigned n = q.at("number");
             done({{"ok", true}, {"twice", 2 * n}});
         });
     }
     Json ask(const std::string& text) {
         answers.clear();
-        requests.answer(text, [this](std::string a) { answers.push_back(std::move(a)); });
+        requests.answer(text, "10.0.0.1", [this](std::string a) { answers.push_back(std::move(a)); });
         EXPECT_EQ(answers.size(), 1u) << text.substr(0, 80);
         return answers.empty() ? Json() : Json::parse(answers.front());
     }
@@ -29,6 +29,13 @@ class PeerRequestsTest : public ::testing::Test {
 
 TEST_F(PeerRequestsTest, AKnownCommandIsAnsweredByItsHandler) {
     EXPECT_EQ(ask(R"({"cmd":"ask","number":21})"), (Json{{"ok", true}, {"twice", 42}}));
+}
+
+TEST_F(PeerRequestsTest, AHandlerIsToldWhoAsks) {
+    requests.on("who", [](const Json&, const std::string& from, const PeerAnswer& done) {
+        done({{"you", from}});
+    });
+    EXPECT_EQ(ask(R"({"cmd":"who"})"), (Json{{"you", "10.0.0.1"}}));
 }
 
 TEST_F(PeerRequestsTest, AnUnknownCommandIsRefusedWithARemedy) {
@@ -52,7 +59,7 @@ TEST_F(PeerRequestsTest, WhatIsNoRequestIsRefused) {
 }
 
 TEST_F(PeerRequestsTest, TheFirstAnswerCountsWhateverTheHandlerDoesNext) {
-    requests.on("twice", [](const Json&, const PeerAnswer& done) {
+    requests.on("twice", [](const Json&, const std::string&, const PeerAnswer& done) {
         done({{"ok", true}});
         done({{"ok", false}});
         throw std::runtime_error("too late");
@@ -62,8 +69,8 @@ TEST_F(PeerRequestsTest, TheFirstAnswerCountsWhateverTheHandlerDoesNext) {
 
 TEST_F(PeerRequestsTest, AHandlerThatForgetsToAnswerRefuses) {
     PeerAnswer kept;
-    requests.on("later", [&](const Json&, PeerAnswer done) { kept = std::move(done); });
-    requests.answer(R"({"cmd":"later"})", [this](std::string a) { answers.push_back(std::move(a)); });
+    requests.on("later", [&](const Json&, const std::string&, PeerAnswer done) { kept = std::move(done); });
+    requests.answer(R"({"cmd":"later"})", "", [this](std::string a) { answers.push_back(std::move(a)); });
     EXPECT_TRUE(answers.empty()) << "it may still answer";
     kept = {};
     ASSERT_EQ(answers.size(), 1u);
@@ -71,7 +78,9 @@ TEST_F(PeerRequestsTest, AHandlerThatForgetsToAnswerRefuses) {
 }
 
 TEST_F(PeerRequestsTest, AnAnswerWithBytesThatAreNoUtf8IsStillAnAnswer) {
-    requests.on("echo", [](const Json&, const PeerAnswer& done) { done({{"what", "\xff!"}}); });
+    requests.on("echo", [](const Json&, const std::string&, const PeerAnswer& done) {
+        done({{"what", "\xff!"}});
+    });
     EXPECT_THAT(ask(R"({"cmd":"echo"})")["what"].get<std::string>(), HasSubstr("!"));
 }
 
