@@ -152,9 +152,16 @@ void Backup::ask_witness() {
     }
 }
 
+// No answer: it is asked again, and a human is told once.
+void Backup::unanswered(const vmm::Error& e) {
+    if (!std::exchange(unanswered_, true))
+        spdlog::warn("{}: the witness doesn't answer: {}; asking again", guest_.name(), e.what);
+}
+
 void Backup::claim() {
     auto c = witness_->claim(guest_.name(), options_.this_host, options_.session, options_.claim_ttl, term_);
-    if (!c) return;  // no answer: ask again
+    if (!c) return unanswered(c.error());
+    unanswered_ = false;
     if (!c->held) {
         const vmm::Error why{
             c->holder.host.empty() ? "the guest was ended" : c->holder.host + " runs the guest", ""};
@@ -170,7 +177,8 @@ void Backup::claim() {
     }
     vmm::Result<void> loaded;
     {
-        std::lock_guard commit(committing_);  // what is whole is applied first
+        std::lock_guard commit(committing_);         // what is whole is applied first
+        for (auto& r : replicas_) (void)r->flush();  // what fails is found again by hand_over()
         loaded = on_guest(guest_, [this] { return load(machine_, devices_); });
     }
     carry_out(loaded ? event(BackupEvent::Loaded) : event(BackupEvent::CannotRun, loaded.error()));
@@ -178,12 +186,16 @@ void Backup::claim() {
 
 void Backup::settle() {
     const auto s = witness_->settle(guest_.name(), options_.this_host, options_.session, held_);
-    if (!s || *s == Witness::Answer::Contested) return;
+    if (!s) return unanswered(s.error());
+    if (*s == Witness::Answer::Contested) return;
     if (*s == Witness::Answer::Lost)
         return carry_out(
             event(BackupEvent::HeldForGood, {"the primary has settled before this backup did", ""}));
     if (event(BackupEvent::Settled) != BackupAction::Run) return;
-    const auto runs = on_guest(guest_, [this] { return guest_.start_incoming(); });
+    vmm::Result<void> runs;
+    for (auto& r : replicas_)
+        if (runs) runs = r->hand_over();  // the guest writes to them from here on
+    if (runs) runs = on_guest(guest_, [this] { return guest_.start_incoming(); });
     {
         std::lock_guard lock(mutex_);
         running_ = Clock::now();

@@ -62,6 +62,7 @@ class Backup {
     vmm::Result<void> load(const vmm::MachineState& m,
                            const std::vector<migrate::DeviceState>& d);  // on the guest's thread
     void ask_witness();                                                  // the claiming thread
+    void unanswered(const vmm::Error& e);
     void claim();
     void settle();
     void say(Record r, View payload);
@@ -80,7 +81,8 @@ class Backup {
     bool has_checkpoint_ = false;
     vmm::MachineState machine_;
     std::vector<migrate::DeviceState> devices_;
-    Held held_;  // of the claiming thread
+    Held held_;                // of the claiming thread, as is
+    bool unanswered_ = false;  // whether it has complained about that already
 
     mutable std::mutex mutex_;  // the following
     std::condition_variable wake_;

@@ -124,8 +124,9 @@ vmm::Result<Witness::Claim> EtcdWitness::claim(const std::string& guest, const s
         const Json unchanged = keys.last_modified_at(last ? last->modified : 0);
         // Only a new beginning writes `last`: a backup's claim decides nothing.
         const auto outcome =
-            us.term != 0 ? keys.change({free, unchanged}, {keys.put_holder(us, lease)})
-                         : keys.change({free, unchanged}, {keys.put_holder(us, lease), keys.put_last(us)});
+            keys.change(Json::array({free, unchanged}),
+                        us.term != 0 ? Json::array({keys.put_holder(us, lease)})
+                                     : Json::array({keys.put_holder(us, lease), keys.put_last(us)}));
         if (!outcome) return tl::unexpected(outcome.error());
         if (outcome->done)
             return Claim{Held{us.term != 0 ? us.term : outcome->revision, lease, guest}, {}, false};
@@ -158,7 +159,7 @@ vmm::Result<Answer> EtcdWitness::settle(const std::string& guest, const std::str
     EtcdCall call(*endpoints_, timeout_);
     EtcdKeys keys(call, guest);
     const Holder us{host, session, h.term, true};
-    const Json changes{keys.put_holder(us), keys.put_last(us)};
+    const Json changes = Json::array({keys.put_holder(us), keys.put_last(us)});
     for (int round = 0; round < kRounds; ++round) {
         const auto seen = keys.read();
         if (!seen) return tl::unexpected(seen.error());
@@ -169,12 +170,13 @@ vmm::Result<Answer> EtcdWitness::settle(const std::string& guest, const std::str
         const Holder& decided =
             last ? last->who : holder->who;  // `last` was deleted by hand: the key says as much
         if (decided.term != h.term) return Answer::Lost;
-        if (decided.settled) return decided.session == session ? Answer::Yes : Answer::Lost;
+        if (decided.settled)
+            return decided.session == session && holder ? Answer::Yes : Answer::Lost;  // or released since
         if (holder && holder->who.session != session) return Answer::Contested;
-        const auto outcome =
-            keys.change({holder ? keys.holder_modified_at(holder->modified) : keys.holder_created_at(0),
-                         keys.last_modified_at(last ? last->modified : 0)},
-                        changes);
+        const auto outcome = keys.change(
+            Json::array({holder ? keys.holder_modified_at(holder->modified) : keys.holder_created_at(0),
+                         keys.last_modified_at(last ? last->modified : 0)}),
+            changes);
         if (!outcome) return tl::unexpected(outcome.error());
         if (outcome->done) return Answer::Yes;
     }

@@ -41,8 +41,7 @@ GuestService::GuestService(vmm::GuestProcess& guest)
         if (primary_) primary_->fenced();
     });
     guest.describe_more([this](Json& j) {
-        const Json s = status();
-        j["protection"] = s.value("role", "").empty() ? "" : s.at("state");
+        j["protection"] = primary_ || backup_ ? status().at("state") : Json("");
     });
 }
 

@@ -141,7 +141,7 @@ class FakeWitness final : public remus::Witness {
         return call<Answer>([&] {
             auto& e = service_.entry(guest);
             if (e.last.term != h.term) return Answer::Lost;
-            if (e.last.settled) return e.last.session == session ? Answer::Yes : Answer::Lost;
+            if (e.last.settled) return e.last.session == session && e.key ? Answer::Yes : Answer::Lost;
             if (e.key && e.key->holder.session != session) return Answer::Contested;
             e.last = {host, session, h.term, true};
             e.key.emplace().holder = e.last;
