@@ -110,8 +110,8 @@ class SystemFiles final : public DiskFiles {
         return {};
     }
     vmm::Result<void> sync_directory_of(const std::string& path) override {
-        std::string directory = std::filesystem::path(path).parent_path();
-        if (directory.empty()) directory = ".";
+        const std::filesystem::path parent = std::filesystem::path(path).parent_path();
+        const std::string directory = parent.empty() ? std::string(1, '.') : parent.string();
         const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         const bool ok = fd >= 0 && ::fsync(fd) == 0;
         auto result = ok ? vmm::Result<void>() : error("sync", directory);

@@ -163,16 +163,17 @@ vmm::Result<Answer> EtcdWitness::settle(const std::string& guest, const std::str
         const auto seen = keys.read();
         if (!seen) return tl::unexpected(seen.error());
         const auto &holder = seen->holder, &last = seen->last;
-        if (!last)
-            return forgotten(
-                guest,
-                "restore etcd's data; or, if no other host runs the guest, release it by hand (docs/HA.md)");
-        if (last->who.term != h.term) return Answer::Lost;
-        if (last->who.settled) return last->who.session == session ? Answer::Yes : Answer::Lost;
+        if (!last && !holder)
+            return forgotten(guest, "restore etcd's data; or, if no other host runs the guest: etcdctl put " +
+                                        EtcdKeys::name(guest, "holder") + " '" + EtcdKeys::value(us) + "'");
+        const Holder& decided =
+            last ? last->who : holder->who;  // `last` was deleted by hand: the key says as much
+        if (decided.term != h.term) return Answer::Lost;
+        if (decided.settled) return decided.session == session ? Answer::Yes : Answer::Lost;
         if (holder && holder->who.session != session) return Answer::Contested;
         const auto outcome =
             keys.change({holder ? keys.holder_modified_at(holder->modified) : keys.holder_created_at(0),
-                         keys.last_modified_at(last->modified)},
+                         keys.last_modified_at(last ? last->modified : 0)},
                         changes);
         if (!outcome) return tl::unexpected(outcome.error());
         if (outcome->done) return Answer::Yes;

@@ -88,13 +88,6 @@ vmm::Result<void> Primary::check() {
     return {};
 }
 
-template <class T>
-vmm::Result<T> Primary::from_peer(transport::Result<T> r) {
-    if (r) return std::move(r).map_error([](const transport::Error&) { return vmm::Error{}; });
-    if (auto c = check(); !c) return tl::unexpected(c.error());
-    return vmm::fail(options_.host + ": " + r.error().what, r.error().remedy);
-}
-
 PrimaryAction Primary::event(PrimaryEvent e, const vmm::Error& why) {
     PrimaryStep s;
     PrimaryState was;

@@ -131,4 +131,12 @@ class Primary {
     std::thread thread_;
 };
 
+// What a closed connection means depends on who closed it.
+template <class T>
+vmm::Result<T> Primary::from_peer(transport::Result<T> r) {
+    if (r) return std::move(r).map_error([](const transport::Error&) { return vmm::Error{}; });
+    if (auto c = check(); !c) return tl::unexpected(c.error());
+    return vmm::fail(options_.host + ": " + r.error().what, r.error().remedy);
+}
+
 }  // namespace proa::remus

@@ -35,8 +35,7 @@ struct Primary::Snapshot {
 // checkpoint 1.
 vmm::Result<void> Primary::sync_disks() {
     auto observed = on_guest(guest_, [this]() -> vmm::Result<void> {
-        if (guest_.state() != vmm::GuestState::Running)
-            return vmm::fail(guest_.name() + " is " + vmm::name_of(guest_.state()) + ", not running");
+        if (guest_.state() != vmm::GuestState::Running) return vmm::fail(guest_.name() + " does not run");
         if (disks_.empty()) return {};
         if (auto r = guest_.pause_briefly(); !r) return r;
         for (std::uint32_t i = 0; i < disks_.size(); ++i) {
@@ -170,8 +169,7 @@ vmm::Result<Primary::Snapshot> Primary::pause_and_take(bool final) {
     return on_guest(guest_, [&]() -> vmm::Result<Snapshot> {
         Snapshot s;
         s.final = final;
-        if (guest_.state() != vmm::GuestState::Running)
-            return vmm::fail(guest_.name() + " is " + vmm::name_of(guest_.state()) + ", not running");
+        if (guest_.state() != vmm::GuestState::Running) return vmm::fail(guest_.name() + " does not run");
         s.paused_at = Clock::now();
         if (auto r = final ? guest_.freeze() : guest_.pause_briefly(); !r) return tl::unexpected(r.error());
         stopped_ = true;

@@ -10,7 +10,7 @@ FIELDS = ('role', 'state', 'peer', 'term', 'epoch', 'checkpoints_per_s', 'pause_
           'lag_ms', 'held_packets', 'held_bytes', 'dirty_pages_last', 'copied_pages_last', 'failover', 'events')
 
 
-@case()
+@case(ci=False)
 def protect_shows_what_it_does_and_unprotect_ends_it():
     with scene() as s:
         row = s.protect()
@@ -51,7 +51,7 @@ def kills(seeds, **options):
         check_healthy(s.home)
 
 
-@case(minutes=10)
+@case(ci=False, minutes=10)
 def the_primary_dies_at_five_random_moments():
     kills(range(1, 6))
 
@@ -62,7 +62,7 @@ def the_primary_dies_at_fifty_random_moments():
         kills(seeds, vcpus=vcpus, aof='always')
 
 
-@case()
+@case(ci=False)
 def the_backup_dies_and_the_primary_goes_on_alone():
     with scene() as s:
         s.protect()
@@ -76,7 +76,7 @@ def the_backup_dies_and_the_primary_goes_on_alone():
         s.kill_home()
 
 
-@case()
+@case(ci=False)
 def a_cut_between_the_hosts_ends_protection_and_nothing_else():
     # Both reach the witness: the primary makes its key permanent, the backup can't have it.
     with scene() as s:
@@ -153,7 +153,7 @@ def a_witness_that_stands_still_for_a_while_leaves_one_copy_that_runs():
         settle(s)
 
 
-@case()
+@case(ci=False)
 def a_primary_frozen_for_longer_than_its_lease_finds_itself_fenced():
     with scene() as s:
         s.protect()
@@ -188,7 +188,7 @@ def a_primary_frozen_for_less_than_a_lease_goes_on():
         s.well()
 
 
-@case()
+@case(ci=False)
 def a_planned_failover_moves_the_guest_to_its_backup():
     with scene() as s:
         s.protect()

@@ -153,10 +153,10 @@ TEST_P(WitnessContract, SettlingIsIdempotent) {
     EXPECT_EQ(*a().settle(guest, "A", kA, h), Answer::Yes);
     EXPECT_EQ(*a().settle(guest, "A", kA, h), Answer::Yes);
     const Held again = claimed(a(), "A", kA);
-    EXPECT_EQ(again.term, h.term);
-    EXPECT_EQ(again.lease, 0u);
+    EXPECT_GT(again.term, h.term) << "a new beginning: the old term is closed";
     EXPECT_EQ(*a().renew(again), Answer::Yes);
-    EXPECT_TRUE((*b().look(guest))->settled) << "claiming it again doesn't put it back under a lease";
+    EXPECT_FALSE((*b().look(guest))->settled);
+    EXPECT_EQ(*a().settle(guest, "A", kA, h), Answer::Lost);
 }
 TEST_P(WitnessContract, AnExpiredKeyThatNobodyTookCanBeSettled) {
     const Held h = claimed(a(), "A", kA);
@@ -217,7 +217,25 @@ TEST_P(WitnessContract, ABackupFollowsThePrimaryWhoseLeaseHasRunOut) {
 TEST_P(WitnessContract, ABackupFollowsThePrimaryThatHasReleasedTheKey) {
     const Held h = claimed(a(), "A", kA);
     EXPECT_EQ(*a().release(guest, kA), Answer::Yes);
-    EXPECT_GT(claimed(b(), "B", kB, h.term).term, h.term);
+    EXPECT_EQ(claimed(b(), "B", kB, h.term).term, h.term) << "it continues the term";
+}
+TEST_P(WitnessContract, AClaimDecidesNothingSettlingDoes) {
+    const Held h = claimed(a(), "A", kA);
+    subject->run_out(h);
+    const Held next = claimed(b(), "B", kB, h.term);
+    EXPECT_EQ(*a().settle(guest, "A", kA, h), Answer::Contested) << "B may settle, or not";
+    subject->run_out(next);
+    EXPECT_EQ(*a().settle(guest, "A", kA, h), Answer::Yes);
+    EXPECT_EQ(*b().settle(guest, "B", kB, next), Answer::Lost);
+}
+TEST_P(WitnessContract, ABackupThatHasSettledHasTheGuestForGood) {
+    const Held h = claimed(a(), "A", kA);
+    subject->run_out(h);
+    const Held next = claimed(b(), "B", kB, h.term);
+    subject->run_out(next);
+    EXPECT_EQ(*b().settle(guest, "B", kB, next), Answer::Yes) << "the term is still open";
+    EXPECT_EQ(*a().settle(guest, "A", kA, h), Answer::Lost);
+    EXPECT_EQ(*b().settle(guest, "B", kB, next), Answer::Yes);
 }
 TEST_P(WitnessContract, ABackupOfAnEarlierProtectionIsRefusedForGood) {
     const Held old = claimed(a(), "A", kA);
