@@ -123,6 +123,7 @@ void Backup::report(BackupState s, const vmm::Error& why) {
     {
         std::lock_guard lock(mutex_);
         if (ending_ || std::exchange(reported_, true)) return;
+        wake_.notify_all();
     }
     boost::asio::post(guest_.io(), [changed = hooks_.changed, s, why] { changed(s, why); });
 }

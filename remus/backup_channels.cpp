@@ -73,10 +73,9 @@ void Backup::serve(std::unique_ptr<transport::Channel> c) {
         const vmm::Error why{r.error().what, r.error().remedy};
         carry_out(event(nonsense ? BackupEvent::CannotRun : BackupEvent::PrimaryLost, why));
     }
-    // What it says last (Active) goes out on this channel: it stays until this copy's fate is decided.
+    // What it says last goes out on this channel: it stays until that is said.
     std::unique_lock lock(mutex_);
-    wake_.wait(lock,
-               [this] { return ending_ || state_ == BackupState::Active || state_ == BackupState::Discarded; });
+    wake_.wait(lock, [this] { return ending_ || reported_; });
     checkpoints_ = nullptr;
     std::erase(live_, c.get());
 }

@@ -280,6 +280,8 @@ void Primary::wind_up(const vmm::Error& why) {
         carry_out(event(PrimaryEvent::FenceFired, why));
     } else if (asked) {
         carry_out(event(PrimaryEvent::Stop, why));
+    } else if (last_word_ == PrimaryEvent::BackupGone) {
+        backup_gone(why);
     } else if (last_word_) {
         carry_out(event(*last_word_, why));
     } else {
@@ -297,11 +299,18 @@ bool Primary::dismissed() {
     if (!data_ || !heart_ || state() != PrimaryState::Settling) return false;
     if (!send(*data_, Record::Dismiss, encode(EpochRecord{held_.term, acknowledged_}))) return false;
     while (auto f = migrate::receive(*data_)) {
-        if (is(*f, Record::Gone)) return carry_out(event(PrimaryEvent::BackupGone)), true;
+        if (is(*f, Record::Gone)) return backup_gone({}), true;
         if (is(*f, Record::Active)) return carry_out(event(PrimaryEvent::TakenOver)), true;
         if (!is(*f, Record::Ack)) return false;
     }
     return false;
+}
+
+// Nobody could claim any more. The term is closed all the same, if the witness is there to do it: then the next protection
+// begins with a key that is nobody's.
+void Primary::backup_gone(const vmm::Error& why) {
+    carry_out(event(PrimaryEvent::BackupGone, why));
+    (void)witness_->settle(guest_.name(), options_.this_host, options_.session, held_);
 }
 
 void Primary::ask_witness() {

@@ -86,6 +86,7 @@ class Primary {
     void wind_up(const vmm::Error& why);  // from an error or a stop to a final state
     void ask_witness();                   // Settling, Fenced: until it has answered
     bool dismissed();
+    void backup_gone(const vmm::Error& why);
     tl::unexpected<vmm::Error> refused(const transport::Frame& f);
     PrimaryAction event(PrimaryEvent e, const vmm::Error& why = {});
     void carry_out(PrimaryAction a);

@@ -122,13 +122,13 @@ class Host:
         """Hands this host its keys, as the operator does after an installation, and starts proad as the lab's daemons run."""
         for file, text in self.lab.keys.get(self.address, {}).items():
             self.sh("mkdir -p /etc/proa/keys; printf '%b' '" + text.replace('\n', '\\n') + f"' > /etc/proa/keys/{file}; chmod 600 /etc/proa/keys/{file}")
-        self.start_proad(self.lab.proad_options)
+        self.start_proad(f"{self.lab.proad_options} --name host{self.number}")
 
     def restart_proad(self):
         """proad ends (SIGTERM) and a new one takes over its guests; their processes go on meanwhile."""
         # A zombie, which nobody collects here, still has a pid but no program.
         self.sh('for p in $(pidof proad); do kill $p; while readlink /proc/$p/exe >/dev/null; do sleep 0.1; done; done', 30)
-        self.start_proad(self.lab.proad_options)
+        self.start_proad(f"{self.lab.proad_options} --name host{self.number}")
 
     def start_proad(self, options=''):
         # TCG runs OpenSSL's plain C many times faster than its vector instructions (ChaCha20: 475 MB/s against 57).

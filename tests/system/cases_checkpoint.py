@@ -1,7 +1,8 @@
 """Copy-on-write checkpoints and the fence on an emulated host, without a backup: proa-vm checks every page of each checkpoint
 against what it was at the pause."""
 import json, time
-from tests.lab.lab import Background, Lab
+from tests.lab.host import Background
+from tests.lab.lab import Lab
 from . import case, expect, expect_eq, retry
 from .guests import check_healthy, console, create, free_pages, goes_on, gone, huge_pages, says
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <deque>
 #include <fstream>
+#include <future>
 #include <map>
 
 #include "tests/support/temporary.hpp"
@@ -182,7 +183,8 @@ TEST_P(DeviceWrites, OfTheDiskAreAnnouncedWhenItTakesTheRequest) {
     test::TemporaryDirectory directory;
     const std::string path = directory / "disk";
     std::ofstream(path) << std::string(65536, 'd');
-    auto backend = BlockBackend::open(path, false, [](std::function<void()>) {});
+    std::promise<void> served;
+    auto backend = BlockBackend::open(path, false, [&](std::function<void()>) { served.set_value(); });
     ASSERT_TRUE(backend);
     Rig r(std::move(*backend), 1, GetParam());
     r.poke(kData, std::uint32_t{0});  // read sector 0
@@ -193,7 +195,8 @@ TEST_P(DeviceWrites, OfTheDiskAreAnnouncedWhenItTakesTheRequest) {
     r.descriptor(0, 2, kData + 0x8000, 1, kWritable);
     r.offer(0, 0);
     r.notify(0);
-    r.device.quiesce();  // the worker is done, and so is what follows it
+    ASSERT_EQ(served.get_future().wait_for(std::chrono::minutes(1)), std::future_status::ready);
+    r.device.quiesce();  // what follows the worker's part
     EXPECT_EQ(r.watch.check(), 4u) << "two pages, the status, the used ring";
     r.device.resume();
 }

@@ -11,7 +11,6 @@ struct Linked : Pair {
         listen();
         link = std::make_unique<test::FaultyLink>(backup->port(), test::Fault::None, -1);
         out.port = link->port();
-        out.lease.ttl = 600s;  // the fence is far: tests say when time is up
     }
     // What the loss of the primary's host does, as far as others see it.
     void lose_primary() {

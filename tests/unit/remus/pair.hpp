@@ -70,6 +70,7 @@ struct Pair {
         out.witness_pause = in.claim_pause = 2ms;
         // On a busy machine only the test says who is dead.
         out.detector = in.detector = {50ms, 600};
+        out.lease.ttl = 600s;  // the fence is far: tests say when time is up
         out.lease.renew_every = 10ms;
         in.address = "127.0.0.1";
         in.state_directory = directory.path();
