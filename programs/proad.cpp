@@ -20,7 +20,7 @@ namespace {
 // The hostname; of a host that was never given one, an address: the two of a pair must differ.
 std::string own_name() {
     char b[256] = {};
-    const std::string host = ::gethostname(b, sizeof(b) - 1) == 0 ? b : "";
+    std::string host = ::gethostname(b, sizeof(b) - 1) == 0 ? b : "";
     if (!host.empty() && host != "(none)" && host.rfind("localhost", 0) != 0) return host;
     std::string address;
     ifaddrs* all = nullptr;
