@@ -1,4 +1,8 @@
 // proad: the host daemon.
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -13,9 +17,20 @@ using namespace proa;
 
 namespace {
 
-std::string hostname() {
+// The hostname; of a host that was never given one, an address: the two of a pair must differ.
+std::string own_name() {
     char b[256] = {};
-    return ::gethostname(b, sizeof(b) - 1) == 0 ? b : "";
+    std::string host = ::gethostname(b, sizeof(b) - 1) == 0 ? b : "";
+    if (!host.empty() && host != "(none)" && host.rfind("localhost", 0) != 0) return host;
+    std::string address;
+    ifaddrs* all = nullptr;
+    if (::getifaddrs(&all) != 0) return host;
+    for (const ifaddrs* i = all; i != nullptr && address.empty(); i = i->ifa_next)
+        if (i->ifa_addr != nullptr && i->ifa_addr->sa_family == AF_INET && (i->ifa_flags & IFF_LOOPBACK) == 0 &&
+            ::getnameinfo(i->ifa_addr, sizeof(sockaddr_in), b, sizeof(b), nullptr, 0, NI_NUMERICHOST) == 0)
+            address = b;
+    ::freeifaddrs(all);
+    return address.empty() ? host : address;
 }
 
 }  // namespace
@@ -37,14 +52,16 @@ int main(int argc, char** argv) {
                    "who decides which host runs a protected guest: etcd://HOST:PORT[,...]; or none (--unsafe)")
         ->join(',');  // what a config file splits at commas
     app.add_flag("--unsafe", o.witness_unsafe, "with --witness none: yes, both hosts may come to run a guest");
-    app.add_option("--name", o.name, "how this host calls itself to the witness; its hostname if empty");
+    app.add_option(
+        "--name", o.name,
+        "how this host calls itself to the witness; its hostname (or address, if it has none) if empty");
     CLI11_PARSE(app, argc, argv);
     const auto die = [](const vmm::Error& e) {
         spdlog::error("{}{}{}", e.what, e.remedy.empty() ? "" : "; ", e.remedy);
         return 1;
     };
     if (const auto wrong = remus::complaint_about_witness(o.witness, o.witness_unsafe)) return die(*wrong);
-    if (o.name.empty()) o.name = hostname();
+    if (o.name.empty()) o.name = own_name();
     if (o.witness_unsafe)
         spdlog::warn(
             "no witness (--unsafe): hosts that lose sight of each other may both run a protected guest");

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <boost/asio/steady_timer.hpp>
 #include <cerrno>
 #include <cstring>
 
@@ -17,6 +18,7 @@ using vmm::CallError;
 using vmm::Json;
 using vmm::Reply;
 
+constexpr std::chrono::milliseconds kAgain{200};
 constexpr std::chrono::seconds kStatusTimeout{3};
 constexpr std::chrono::seconds kProtectInTimeout{20};  // the peer that asks waits for 30
 
@@ -73,12 +75,29 @@ void StandbyService::protect(const Json& asked, const Reply& r) {
     if (!has_guest(name, r)) return;
     auto a = protect_out_arguments(asked, daemon_.find(name)->auto_reprotect, daemon_.options());
     if (!a) return r.fail(a.error().code, a.error().error);
-    r.on_disconnect([this, name] {  // Ctrl-C of the command: the guest goes on, unprotected
-        vmm::async_call(daemon_.io(), daemon_.socket_of(name), "unprotect", Json::object(), {}, [](auto) {});
-    });
+    const auto over = std::make_shared<bool>(false);
+    r.on_disconnect([this, name, over] { give_up(name, over); });  // the guest goes on, unprotected
     vmm::async_call(
         daemon_.io(), daemon_.socket_of(name), "protect-out", *a, [r](const Json& p) { r.progress(p); },
-        [r](tl::expected<Json, CallError> done) { pass_on(r, std::move(done)); });
+        [this, r, name, over](tl::expected<Json, CallError> done) {
+            // Nobody heard that it is protected: it must not stay so.
+            if (done && r.client_gone()) give_up(name, over);
+            *over = true;
+            pass_on(r, std::move(done));
+        });
+}
+
+// Refused while the hosts still talk about whether it may begin at all, and asked again.
+void StandbyService::give_up(const std::string& name, std::shared_ptr<const bool> over) {
+    if (*over || daemon_.find(name) == nullptr) return;
+    vmm::async_call(daemon_.io(), daemon_.socket_of(name), "unprotect", Json::object(), {},
+                    [this, name, over](tl::expected<Json, CallError> done) {
+                        if (done) return;
+                        auto timer = std::make_shared<boost::asio::steady_timer>(daemon_.io(), kAgain);
+                        timer->async_wait([this, name, over, timer](auto e) {
+                            if (!e) give_up(name, over);
+                        });
+                    });
 }
 
 void StandbyService::forward(const char* command, const Json& args, const Reply& r) {

@@ -18,6 +18,8 @@ class StandbyService {
     explicit StandbyService(vmm::Daemon& d) : daemon_(d) {}
     bool has_guest(const std::string& name, const vmm::Reply& r) const;
     void protect(const vmm::Json& args, const vmm::Reply& r);
+    // Until the protection that was asked for has ended or its proa-vm agrees.
+    void give_up(const std::string& name, std::shared_ptr<const bool> over);
     void forward(const char* command, const vmm::Json& args, const vmm::Reply& r);
     void status(const vmm::Json& args, const vmm::Reply& r);
     void standby(const vmm::Json& request, const std::string& from, migrate::PeerAnswer done);

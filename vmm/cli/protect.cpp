@@ -37,7 +37,7 @@ int protect(const Context& c, const ProtectArgs& a, bool show_progress) {
         drew = true;
     });
     if (drew) std::fprintf(stderr, "\n");
-    if (e != kOk) return e;
+    if (e != kOk) return *interrupted && e == kFailed ? static_cast<int>(kCancelled) : e;
     if (*interrupted) {  // it was pressed at the last moment: what it promised holds all the same
         (void)call(c.socket, "guest", {{"guest", a.guest}, {"cmd", "unprotect"}, {"args", Json::object()}});
         return complain({"cancelled", {"cancelled", ""}});
