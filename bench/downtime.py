@@ -53,7 +53,8 @@ def proa(rate, options=''):
             if code != 0:
                 return None
             r = json.loads(out.strip().splitlines()[-1])
-            return {'rounds': len(r['rounds']), 'wire_mib': r['wire_bytes'] / 2**20, 'reported_downtime_ms': r['downtime_ms']}
+            return {'rounds': len(r['rounds']), 'wire_mib': r['wire_bytes'] / 2**20, 'reported_downtime_ms': r['downtime_ms'],
+                    'downtime': {k: round(v, 1) for k, v in r['downtime'].items()}, 'late_frames': r['late_frames']}
         return measure(p, move)
 
 

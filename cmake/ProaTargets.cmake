@@ -29,6 +29,8 @@ function(proa_program name)
   cmake_parse_arguments(A "" "" "SOURCES;LINK" ${ARGN})
   add_executable(${name} ${A_SOURCES})
   target_link_libraries(${name} PRIVATE proa_options ${A_LINK})
+  # Symbols are bound at the start, not at their first use: that may be while a guest stands still.
+  target_link_options(${name} PRIVATE -Wl,-z,relro -Wl,-z,now)
 endfunction()
 
 # What ./run test builds under the sanitizers: the tests and what they need. The rest of the host build is the aarch64 build's

@@ -3,6 +3,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <thread>
+#include <utility>
 
 #include "migrate/on_guest.hpp"
 #include "migrate/page_batch.hpp"
@@ -11,12 +13,19 @@ namespace proa::migrate {
 namespace {
 
 constexpr std::uint32_t kMaxRounds = 10'000;
+constexpr std::chrono::seconds kLastPages{30};  // without any of them
+constexpr std::chrono::seconds kLateFrames{2};  // for so long the source may send what it still gets
 
 tl::unexpected<transport::Error> refuse(const std::string& why) {
     return transport::fail(transport::ErrorKind::Protocol, "peer's stream refused: " + why);
 }
 transport::Error remote(const vmm::Error& e) {
     return {transport::ErrorKind::Refused, e.what, e.remedy};
+}
+void give(vmm::Guest& g, const std::vector<LateFrame>& frames) {
+    for (const auto& f : frames)
+        for (vmm::Device* d : g.devices())
+            if (d->name() == f.device) d->give_input(f.frame);
 }
 tl::unexpected<transport::Error> ended() {
     return transport::fail(transport::ErrorKind::Closed, "the migration has ended");
@@ -159,6 +168,7 @@ transport::Result<void> Incoming::receive_pages(transport::Channel& c) {
         if (!f) return tl::unexpected(f.error());
         if (is(*f, Record::Pages)) {
             if (auto r = apply_batch(f->payload, ram); !r) return tl::unexpected(r.error());
+            ++batches_;
             continue;
         }
         if (!is(*f, Record::RoundEnd)) return tl::unexpected(unexpected_record(*f));
@@ -188,15 +198,19 @@ transport::Result<void> Incoming::round_ended(std::uint32_t round) {
 
 transport::Result<void> Incoming::wait_round(std::uint32_t round) {
     std::unique_lock lock(mutex_);
-    const bool ok = changed_.wait_for(lock, std::chrono::seconds(30), [&] {
+    const auto over = [&] {
         return state_ != TargetState::Receiving || (ended_.size() > round && ended_[round] == channels_);
-    });
+    };
+    // The state came before the last pages, and those may be many: for as long as they keep coming.
+    for (std::uint64_t seen = batches_; !changed_.wait_for(lock, kLastPages, over); seen = batches_)
+        if (seen == batches_)
+            return transport::fail(transport::ErrorKind::Timeout, "the last pages did not arrive");
     if (state_ != TargetState::Receiving) return ended();
-    if (!ok) return transport::fail(transport::ErrorKind::Timeout, "the last pages did not arrive");
     return {};
 }
 
 transport::Result<void> Incoming::receive_state(transport::Channel& c) {
+    rehearse();
     // The control channel is quiet during pre-copy, however long that takes.
     auto f = expect(c, Record::Machine, transport::Patience::Idle);
     if (!f) return tl::unexpected(f.error());
@@ -219,12 +233,29 @@ transport::Result<void> Incoming::receive_state(transport::Channel& c) {
     if (!end) return tl::unexpected(end.error());
     if (end->devices != devices.size()) return refuse("a device's state is missing");
     if (end->final_round >= kMaxRounds) return refuse("too many rounds");
-    if (auto r = wait_round(end->final_round); !r) return r;
+    // While the last pages are still on their way.
     if (auto r = load(*machine, devices); !r) return r;
+    if (auto r = wait_round(end->final_round); !r) return r;
     if (event(TargetEvent::StateLoaded) != TargetAction::SendReady) return ended();
     if (auto r = tell(Record::Ready); !r) return r;
-    if (auto r = expect(c, Record::Commit); !r) return tl::unexpected(r.error());
-    return commit();
+    if (auto r = wait_for_commit(c); !r) return r;
+    return commit(c);
+}
+
+// The guest stands still while its state is loaded and its start claimed: what that takes is paged in, linked and synced
+// before, by loading the state that this machine has anyway. Should that fail, the real one will say why.
+void Incoming::rehearse() {
+    std::vector<DeviceState> devices;
+    const auto saved = on_guest(guest_, [&] {
+        for (vmm::Device* d : guest_.devices()) {
+            d->quiesce();
+            devices.push_back({d->name(), d->save()});
+        }
+        return guest_.machine().save();
+    });
+    if (!saved) return;
+    if (const auto machine = decode_machine(encode_machine(*saved))) (void)load(*machine, devices);
+    session_.rehearse();
 }
 
 // Everything a start could fail on is tried here, while the source can still go on.
@@ -249,7 +280,7 @@ transport::Result<void> Incoming::load(const vmm::MachineState& machine,
 }
 
 // From here on the link does not matter: the record decides, and answers for this process if it dies.
-transport::Result<void> Incoming::commit() {
+transport::Result<void> Incoming::commit(transport::Channel& c) {
     if (event(TargetEvent::CommitCame) != TargetAction::Claim) return ended();
     const auto claimed = session_.apply(SessionEvent::Claimed);
     if (!claimed || *claimed != SessionAnswer::Granted) {
@@ -264,7 +295,10 @@ transport::Result<void> Incoming::commit() {
         return {};
     }
     (void)event(TargetEvent::Granted);
-    const auto runs = on_guest(guest_, [this] { return guest_.start_incoming(); });
+    const auto runs = on_guest(guest_, [this] {
+        give(guest_, std::exchange(late_, {}));  // in its queues when its devices go on
+        return guest_.start_incoming();
+    });
     if (!runs) {
         (void)event(TargetEvent::CannotRun);
         (void)session_.apply(SessionEvent::Withdrawn);
@@ -274,10 +308,48 @@ transport::Result<void> Incoming::commit() {
     }
     (void)event(TargetEvent::Runs);
     (void)tell(Record::Started);  // if it is lost the source asks
-    if (auto r = session_.apply(SessionEvent::Ran); !r)
-        spdlog::error("{}: runs, but its session record can't say so: {}", guest_.name(), r.error().what);
+    {
+        // Beside it: a sync may take long, and there are packets that wait for their answer.
+        const std::jthread record([this] {
+            if (auto r = session_.apply(SessionEvent::Ran); !r)
+                spdlog::error("{}: runs, but its session record can't say so: {}", guest_.name(),
+                              r.error().what);
+        });
+        take_more_late_frames(c);
+    }
     report(TargetState::Started, {});
     return {};
+}
+
+transport::Result<void> Incoming::wait_for_commit(transport::Channel& c) {
+    for (;;) {
+        const auto f = receive(c);
+        if (!f) return tl::unexpected(f.error());
+        if (is(*f, Record::Commit)) return {};
+        if (!is(*f, Record::LateFrame)) return tl::unexpected(unexpected_record(*f));
+        if (auto r = take_late(*f); !r) return r;
+    }
+}
+
+transport::Result<void> Incoming::take_late(const transport::Frame& f) {
+    auto late = decode_late(f.payload);
+    if (!late) return tl::unexpected(late.error());
+    late_bytes_ += late->frame.size();
+    if (++late_frames_ > kMaxLateFrames || late_bytes_ > kMaxLateBytes) return refuse("too many late frames");
+    late_.push_back(std::move(*late));
+    return {};
+}
+
+// Until the source hangs up. Nothing that is wrong here can harm the move any more: it ends the packets, as a wire would.
+void Incoming::take_more_late_frames(transport::Channel& c) {
+    const auto until = std::chrono::steady_clock::now() + kLateFrames;
+    while (std::chrono::steady_clock::now() < until) {
+        const auto f = receive(c);
+        if (!f || !is(*f, Record::LateFrame)) return;
+        if (auto r = take_late(*f); !r) return spdlog::warn("{}: {}", guest_.name(), r.error().what);
+        // Not waited for: whoever ends this object may be that thread.
+        boost::asio::post(guest_.io(), [g = &guest_, late = std::exchange(late_, {})] { give(*g, late); });
+    }
 }
 
 }  // namespace proa::migrate

@@ -1,5 +1,6 @@
 // The destination's side: listens with a one-time token, applies pages as they come, loads state, starts on Commit.
 #pragma once
+#include <atomic>
 #include <boost/asio/steady_timer.hpp>
 #include <condition_variable>
 #include <functional>
@@ -42,7 +43,11 @@ class Incoming {
     transport::Result<void> receive_pages(transport::Channel& c);
     transport::Result<void> receive_state(transport::Channel& c);
     transport::Result<void> load(const vmm::MachineState& machine, const std::vector<DeviceState>& devices);
-    transport::Result<void> commit();
+    transport::Result<void> commit(transport::Channel& c);
+    transport::Result<void> wait_for_commit(transport::Channel& c);
+    transport::Result<void> take_late(const transport::Frame& f);
+    void take_more_late_frames(transport::Channel& c);
+    void rehearse();
     transport::Result<void> wait_round(std::uint32_t round);
     transport::Result<void> round_ended(std::uint32_t round);
     transport::Result<void> tell(Record r, View payload = {});  // on the control channel
@@ -64,10 +69,13 @@ class Incoming {
     std::condition_variable changed_;
     TargetState state_ = TargetState::Receiving;
     std::uint32_t channels_ = 0, joined_ = 0;  // data channels expected, and a bit per channel that came
+    std::atomic<std::uint64_t> batches_{0};    // of pages that came, on any channel
     std::vector<std::uint32_t> ended_;         // per round: channels that sent RoundEnd
     transport::Channel* control_ = nullptr;
     std::vector<transport::Channel*> live_;
     bool reported_ = false;
+    std::vector<LateFrame> late_;  // the control channel's thread's; for a guest that doesn't run yet
+    std::size_t late_frames_ = 0, late_bytes_ = 0;
     std::unique_ptr<transport::Listener> listener_;  // last: its threads use all of the above
 };
 

@@ -31,17 +31,15 @@ nlohmann::json to_json(const MigrationStats& s) {
                           {"wire_bytes", r.wire_bytes},
                           {"ms", r.seconds * 1e3},
                           {"dirty_after", r.dirty_after}});
+    const nlohmann::json parts{{"freeze_ms", s.downtime.freeze_ms},
+                               {"state_ms", s.downtime.state_ms},
+                               {"last_pages_ms", s.downtime.last_pages_ms},
+                               {"ready_ms", s.downtime.ready_ms},
+                               {"start_ms", s.downtime.start_ms}};
     return {{"rounds", rounds},       {"wire_bytes", s.wire_bytes},
-            {"total_ms", s.total_ms}, {"downtime_ms", s.downtime_ms},
+            {"total_ms", s.total_ms}, {"downtime_ms", s.downtime.all()},
+            {"downtime", parts},      {"late_frames", s.late_frames},
             {"throttle", s.throttle}, {"note", s.note}};
-}
-
-// What a closed connection means depends on who closed it.
-template <class T>
-vmm::Result<T> Outgoing::from_peer(transport::Result<T> r) const {
-    if (r) return std::move(r).map_error([](const transport::Error&) { return vmm::Error{}; });
-    if (auto c = check(); !c) return tl::unexpected(c.error());
-    return vmm::fail(r.error().what, r.error().remedy);
 }
 
 Outgoing::Outgoing(vmm::Guest& guest, OutgoingOptions options, Progress progress, Done done)
@@ -118,70 +116,6 @@ SourceAction Outgoing::event(SourceEvent e) {
         ask();
     }
     return s.action;
-}
-
-vmm::Result<void> Outgoing::resume_guest() {
-    using vmm::GuestState;
-    (void)guest_.machine().set_throttle(0);
-    const auto was = guest_.state();
-    auto r = was == GuestState::Switching || was == GuestState::InDoubt ? guest_.thaw() : vmm::Result<void>{};
-    (void)guest_.machine().dirty_log(abi::DirtyLogMode::Off);
-    const auto now = guest_.state();  // it may have ended meanwhile
-    if (now == GuestState::Migrating || now == GuestState::Switching || now == GuestState::InDoubt)
-        guest_.set_state(GuestState::Running);
-    return r;
-}
-
-void Outgoing::ask() {
-    std::optional<SourceEvent> answer;
-    for (unsigned tries = 0; tries < options_.ask_tries && !answer; ++tries) {
-        if (tries > 0) std::this_thread::sleep_for(options_.ask_pause);
-        answer = options_.ask ? options_.ask() : std::nullopt;
-    }
-    if (answer) {
-        (void)event(*answer);
-        return;
-    }
-    error_ = {
-        "the link was lost at the moment of commit and the destination can't tell whether the guest runs "
-        "there: "
-        "it stays paused here",
-        "when " + options_.host + " is reachable: proa migrate --resolve " + guest_.name() +
-            "; if that host is dead for certain: proa unpause " + guest_.name()};
-    on_guest(guest_, [this] {
-        guest_.set_state(vmm::GuestState::InDoubt);
-        return 0;
-    });
-}
-
-void Outgoing::resolve(Resolved done) {
-    if (thread_.joinable()) thread_.join();  // it has said Done
-    thread_ = std::thread([this, done = std::move(done), alive = std::weak_ptr(alive_)] {
-        const auto answer = options_.ask ? options_.ask() : std::nullopt;
-        boost::asio::post(guest_.io(), [this, done, alive, answer] {
-            if (alive.expired()) return;
-            SourceStep s{state(), SourceAction::None};
-            if (answer) {
-                std::lock_guard lock(mutex_);
-                s = step(state_, *answer);
-                state_ = s.next;
-            }
-            if (s.action == SourceAction::ResumeGuest)
-                if (auto r = resume_guest(); !r)
-                    spdlog::error("{}: cannot resume: {}", guest_.name(), r.error().what);
-            done(s.next);
-        });
-    });
-}
-
-void Outgoing::resume() {
-    {
-        std::lock_guard lock(mutex_);
-        const SourceStep s = step(state_, SourceEvent::OperatorResumes);
-        if (s.action != SourceAction::ResumeGuest) return;
-        state_ = s.next;
-    }
-    if (auto r = resume_guest(); !r) spdlog::error("{}: cannot resume: {}", guest_.name(), r.error().what);
 }
 
 vmm::Result<void> Outgoing::connect() {
@@ -276,9 +210,12 @@ vmm::Result<void> Outgoing::copy() {
             mode = abi::DirtyLogMode::WriteProtect;
         auto r = guest_.machine().dirty_log(mode);
         if (r) guest_.set_state(vmm::GuestState::Migrating);
+        // What device models wrote so far (the kernel and ramdisk that were booted from, too) is in the first round.
+        guest_.memory().take_device_writes(dirty_);
         return r;
     });
     if (!on) return on;
+    rehearse();
     dirty_.fill();
     for (;;) {
         if (auto r = check(); !r) return r;
@@ -300,45 +237,6 @@ vmm::Result<void> Outgoing::copy() {
                 !r)
                 return r;
     }
-}
-
-vmm::Result<void> Outgoing::stop_and_send() {
-    if (auto r = check(); !r) return r;
-    (void)event(SourceEvent::StopGuest);
-    Bytes machine;
-    std::vector<Bytes> devices;
-    auto frozen = on_guest(guest_, [&]() -> vmm::Result<void> {
-        stopped_ = Clock::now();
-        if (auto r = guest_.freeze(); !r) return r;
-        if (auto n = collect(); !n) return tl::unexpected(n.error());
-        auto s = guest_.machine().save();
-        if (!s) return tl::unexpected(s.error());
-        machine = encode_machine(*s);
-        for (vmm::Device* d : guest_.devices()) devices.push_back(encode_device({d->name(), d->save()}));
-        return {};
-    });
-    if (!frozen) return frozen;
-    const CompleteRecord end{round_, static_cast<std::uint32_t>(devices.size())};
-    auto s = send_round(true);
-    if (!s) return tl::unexpected(s.error());
-    stats_.rounds.push_back(*s);
-    auto r = send(*control_, Record::Machine, machine);
-    for (std::size_t i = 0; i < devices.size() && r; ++i) r = send(*control_, Record::Device, devices[i]);
-    if (r) r = send(*control_, Record::StateComplete, encode_complete(end));
-    if (auto sent = from_peer(r); !sent) return sent;
-    // The last round's acknowledgement comes on the way to Ready.
-    if (auto ack = from_peer(expect(*control_, Record::RoundAck)); !ack) return tl::unexpected(ack.error());
-    if (auto ready = from_peer(expect(*control_, Record::Ready)); !ready) return tl::unexpected(ready.error());
-    return {};
-}
-
-vmm::Result<void> Outgoing::commit() {
-    if (event(SourceEvent::ReadyCame) != SourceAction::SendCommit) return check();
-    if (auto r = from_peer(send(*control_, Record::Commit)); !r) return r;
-    if (auto r = from_peer(expect(*control_, Record::Started)); !r) return tl::unexpected(r.error());
-    stats_.downtime_ms = seconds_since(stopped_) * 1e3;
-    (void)event(SourceEvent::StartedCame);
-    return {};
 }
 
 void Outgoing::report(const char* phase, std::uint64_t remaining) {

@@ -37,10 +37,19 @@ struct RoundStats {
     std::uint64_t pages = 0, zero = 0, wire_bytes = 0, dirty_after = 0;
     double seconds = 0;
 };
+// Source: vCPUs stopped -> Started came, one part after the other.
+struct Downtime {
+    double freeze_ms = 0;      // vCPUs stopped, devices quiet, last harvest
+    double state_ms = 0;       // machine and devices saved and sent
+    double last_pages_ms = 0;  // sent; the destination loads the state meanwhile
+    double ready_ms = 0;       // the destination has everything
+    double start_ms = 0;       // it may start, and has
+    double all() const { return freeze_ms + state_ms + last_pages_ms + ready_ms + start_ms; }
+};
 struct MigrationStats {
     std::vector<RoundStats> rounds;
-    std::uint64_t wire_bytes = 0, total_ms = 0;
-    double downtime_ms = 0;  // source: vCPUs stopped -> Started came
+    std::uint64_t wire_bytes = 0, total_ms = 0, late_frames = 0;
+    Downtime downtime;
     unsigned throttle = 0;
     std::string note;
 };
@@ -74,7 +83,11 @@ class Outgoing {
     vmm::Result<RoundStats> send_round(bool final);
     void send_in_parallel(const std::function<void(unsigned)>& body, std::uint64_t pages);
     vmm::Result<void> stop_and_send();
+    vmm::Result<void> save_state(Records& state);  // on the guest's thread
     vmm::Result<void> commit();
+    void rehearse();
+    Records late_frames();
+    void part_over(double& ms);  // of the downtime
     SourceAction event(
         SourceEvent e);  // makes the move; resuming and asking are carried out, the rest is the caller's
     void ask();
@@ -94,7 +107,10 @@ class Outgoing {
     dirtylog::Bitmap dirty_;
     std::uint32_t round_ = 0;
     double last_percent_ = 0;
-    std::chrono::steady_clock::time_point started_, stopped_, last_report_;
+    std::chrono::steady_clock::time_point started_, last_report_;
+    std::chrono::steady_clock::time_point part_;  // when the part of the downtime that runs began
+    std::vector<LateFrame> late_;                 // taken for a guest that may not start; guest's thread
+    Records unsent_late_;
     MigrationStats stats_;
     vmm::Error error_;
     mutable std::mutex mutex_;  // the following, against cancel()
@@ -105,5 +121,13 @@ class Outgoing {
     std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // for handlers that outlive this
     std::thread thread_;
 };
+
+// What a closed connection means depends on who closed it.
+template <class T>
+vmm::Result<T> Outgoing::from_peer(transport::Result<T> r) const {
+    if (r) return std::move(r).map_error([](const transport::Error&) { return vmm::Error{}; });
+    if (auto c = check(); !c) return tl::unexpected(c.error());
+    return vmm::fail(r.error().what, r.error().remedy);
+}
 
 }  // namespace proa::migrate

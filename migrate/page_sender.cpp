@@ -9,6 +9,7 @@ namespace proa::migrate {
 namespace {
 
 constexpr std::uint64_t kWordsPerChunk = 8;  // of 64 pages
+constexpr std::uint64_t kSocketBuffer = 2u << 20;
 
 }  // namespace
 
@@ -22,7 +23,8 @@ transport::Result<void> PageSender::flush() {
     auto r = squeezed.empty()
                  ? channel_->send(type, raw)
                  : channel_->send_compressed(type, squeezed, static_cast<std::uint32_t>(raw.size()));
-    link_.sample(channel_->bytes_sent() - before, transport::Clock::now() - start);
+    // What the socket's buffer took at once says nothing about the link.
+    if (before > kSocketBuffer) link_.sample(channel_->bytes_sent() - before, transport::Clock::now() - start);
     compressor_.link_speed(link_.bytes_per_second());
     batch_.clear();
     std::this_thread::sleep_for(limiter_.take(channel_->bytes_sent() - before, transport::Clock::now()));

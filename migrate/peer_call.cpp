@@ -1,11 +1,22 @@
 #include "migrate/peer_call.hpp"
 
+#include "vmm/json_lines.hpp"
+
 namespace proa::migrate {
 
 transport::ChannelOptions channel_options(const Json& a) {
     transport::ChannelOptions o;
     if (!a.value("plaintext", false)) o.tls = transport::Credentials::in(a.value("keys", "/etc/proa/keys"));
     return o;
+}
+
+std::optional<Json> parse_peer_json(View b) {
+    if (b.size() > kMaxPeerJson) return {};
+    const std::string text(b.begin(), b.end());
+    if (vmm::nests_too_deep(text)) return {};
+    Json j = Json::parse(text, nullptr, false);
+    if (!j.is_object()) return {};
+    return j;
 }
 
 transport::Result<Json> ask_peer(const std::string& host, std::uint16_t port,
@@ -19,11 +30,11 @@ transport::Result<Json> ask_peer(const std::string& host, std::uint16_t port,
         return tl::unexpected(r.error());
     auto b = expect(**c, Record::PeerAnswer);
     if (!b) return tl::unexpected(b.error());
-    Json j = Json::parse(b->begin(), b->end(), nullptr, false);
-    if (!j.is_object())
+    auto j = parse_peer_json(*b);
+    if (!j)
         return transport::fail(transport::ErrorKind::Protocol,
-                               host + " answered with something that isn't JSON");
-    return j;
+                               host + " answered with something that isn't a JSON object of a sane size");
+    return std::move(*j);
 }
 
 std::optional<SourceEvent> ask_outcome(const std::string& host, std::uint16_t port,

@@ -57,6 +57,16 @@ vmm::Result<SessionAnswer> Session::apply(SessionEvent e) const {
     }
 }
 
+void Session::rehearse() const {
+    const std::string from = path_ + ".rehearsal", to = path_ + ".rehearsed";
+    const int fd = ::open(from.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0) ::close(fd);
+    (void)state();
+    (void)::rename(from.c_str(), to.c_str());
+    (void)::unlink(to.c_str());
+    (void)sync();
+}
+
 void Session::prune(const std::string& directory, std::chrono::hours older_than) {
     std::error_code e;
     const auto limit = std::filesystem::file_time_type::clock::now() - older_than;

@@ -20,6 +20,8 @@ class Session {
     // have moved: treat it as Denied or DontKnow.
     vmm::Result<SessionAnswer> apply(SessionEvent e) const;
     SessionState state() const;
+    // Makes a move of a file that means nothing, so that the real one finds everything at hand and the directory synced.
+    void rehearse() const;
 
     // Records of migrations that ended long ago. Asked about later, they are Unknown.
     static void prune(const std::string& directory, std::chrono::hours older_than);

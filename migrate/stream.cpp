@@ -39,11 +39,17 @@ transport::Error unexpected_record(const transport::Frame& f) {
             "install the same version of proa on both hosts"};
 }
 
-// No record is optional yet: a type without the mandatory bit is one of a version to come.
+transport::Result<void> send(transport::Channel& c, const Records& records) {
+    std::vector<transport::OutgoingFrame> frames;
+    for (const auto& [type, payload] : records) frames.push_back({static_cast<std::uint16_t>(type), payload});
+    return c.send(frames);
+}
+
+// A type without the mandatory bit that isn't LateFrame is one of a version to come.
 transport::Result<transport::Frame> receive(transport::Channel& c, transport::Patience p) {
     for (unsigned skipped = 0; skipped <= kMaxSkipped; ++skipped) {
         auto f = c.receive(p);
-        if (!f || (f->type & transport::kMandatory) != 0) return f;
+        if (!f || (f->type & transport::kMandatory) != 0 || is(*f, Record::LateFrame)) return f;
     }
     return refuse("nothing but optional records");
 }
@@ -104,6 +110,22 @@ transport::Result<DeviceState> decode_device(View b) {
     if (m->name().empty() || m->name().size() > 128 || m->state().size() > kMaxDeviceState)
         return refuse("device state of an impossible size");
     return DeviceState{m->name(), {m->state().begin(), m->state().end()}};
+}
+
+Bytes encode_late(const LateFrame& f) {
+    wire::LateFrame m;
+    m.set_device(f.device);
+    m.set_frame(f.frame.data(), f.frame.size());
+    return wire::bytes_of(m);
+}
+
+transport::Result<LateFrame> decode_late(View b) {
+    auto m = wire::parse<wire::LateFrame>(b, "late frame");
+    if (!m) return tl::unexpected(m.error());
+    if (m->device().empty() || m->device().size() > 128 || m->frame().empty() ||
+        m->frame().size() > kMaxLateFrame)
+        return refuse("late frame of an impossible size");
+    return LateFrame{m->device(), {m->frame().begin(), m->frame().end()}};
 }
 
 Bytes encode_complete(const CompleteRecord& r) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "transport/channel.hpp"
@@ -27,7 +28,8 @@ enum class Record : std::uint16_t {
     Ready = transport::kMandatory | 9,
     Commit = transport::kMandatory | 10,
     Started = transport::kMandatory | 11,
-    Abort = transport::kMandatory | 12,        // either way: AbortRecord
+    Abort = transport::kMandatory | 12,  // either way: AbortRecord
+    LateFrame = 13,                      // control, from Ready on: what still came to the source; optional
     PeerRequest = transport::kMandatory | 32,  // between daemons: a JSON object
     PeerAnswer = transport::kMandatory | 33,
 };
@@ -42,6 +44,10 @@ struct DeviceState {
     std::string name;
     std::vector<std::uint8_t> state;
 };
+struct LateFrame {
+    std::string device;
+    std::vector<std::uint8_t> frame;
+};
 struct CompleteRecord {
     std::uint32_t final_round = 0, devices = 0;
 };
@@ -53,6 +59,7 @@ inline constexpr std::uint32_t kMaxChannels = 8;
 inline constexpr std::size_t kMaxDevices = 64;
 inline constexpr std::size_t kMaxDeviceState = 1 << 20;
 inline constexpr std::size_t kMaxText = 1024;
+inline constexpr std::size_t kMaxLateFrames = 256, kMaxLateFrame = 128u << 10, kMaxLateBytes = 4u << 20;
 inline constexpr unsigned kMaxSkipped = 64;  // unknown optional records in a row
 
 using Bytes = std::vector<std::uint8_t>;
@@ -68,12 +75,17 @@ Bytes encode_policy(const abi::CpuPolicy& p);
 transport::Result<abi::CpuPolicy> decode_policy(View b);
 Bytes encode_device(const DeviceState& d);
 transport::Result<DeviceState> decode_device(View b);
+Bytes encode_late(const LateFrame& f);
+transport::Result<LateFrame> decode_late(View b);
 Bytes encode_complete(const CompleteRecord& r);
 transport::Result<CompleteRecord> decode_complete(View b);
 Bytes encode_abort(const AbortRecord& a);
 AbortRecord decode_abort(View b);  // whatever it holds: the peer has given up
 
 transport::Result<void> send(transport::Channel& c, Record r, View payload = {});
+// In one write, in this order.
+using Records = std::vector<std::pair<Record, Bytes>>;
+transport::Result<void> send(transport::Channel& c, const Records& records);
 // The next record. Unknown optional types are skipped, unknown mandatory ones refused.
 transport::Result<transport::Frame> receive(transport::Channel& c,
                                             transport::Patience p = transport::Patience::Bounded);

@@ -29,6 +29,21 @@ Result<void> Channel::send(std::uint16_t type, std::span<const std::uint8_t> pay
     return put(seal_frame(type, 0, static_cast<std::uint32_t>(payload.size()), next_send_++, payload), payload);
 }
 
+Result<void> Channel::send(std::span<const OutgoingFrame> frames) {
+    for (const auto& f : frames)
+        if (f.payload.size() > kMaxPayload) return fail(ErrorKind::Protocol, "frame too long to send");
+    std::vector<std::uint8_t> bytes;
+    for (const auto& f : frames) {
+        const auto size = static_cast<std::uint32_t>(f.payload.size());
+        const FrameHeader h = seal_frame(f.type, 0, size, next_send_++, f.payload);
+        const auto* p = reinterpret_cast<const std::uint8_t*>(&h);
+        bytes.insert(bytes.end(), p, p + sizeof(h));
+        bytes.insert(bytes.end(), f.payload.begin(), f.payload.end());
+    }
+    sent_ += bytes.size();
+    return stream_->write(bytes, {});
+}
+
 Result<void> Channel::send_compressed(std::uint16_t type, std::span<const std::uint8_t> wire,
                                       std::uint32_t raw_length) {
     return put(seal_frame(type, frame_flag::Zstd, raw_length, next_send_++, wire), wire);

@@ -34,6 +34,12 @@ class ByteStream {
     virtual void cancel() = 0;
 };
 
+// One of several frames that leave together.
+struct OutgoingFrame {
+    std::uint16_t type = 0;
+    std::span<const std::uint8_t> payload;
+};
+
 // How long to wait for a frame to begin. Idle: as long as the connection lives (TCP keep-alive finds a dead peer);
 // once its first byte is there the deadline counts again.
 enum class Patience : std::uint8_t { Bounded, Idle };
@@ -44,6 +50,8 @@ class Channel {
         : stream_(std::move(s)), peer_(std::move(peer)) {}
 
     Result<void> send(std::uint16_t type, std::span<const std::uint8_t> payload);
+    // In one write: what must arrive together shouldn't cross the link in one packet for each.
+    Result<void> send(std::span<const OutgoingFrame> frames);
     Result<void> send_compressed(std::uint16_t type, std::span<const std::uint8_t> wire,
                                  std::uint32_t raw_length);
     Result<Frame> receive(Patience patience = Patience::Bounded);
@@ -65,7 +73,7 @@ class Channel {
 Result<std::unique_ptr<Channel>> dial(const std::string& host, std::uint16_t port,
                                       const ChannelOptions& options);
 
-// Accepts on a thread of its own; each connection is handed over after its TLS handshake, on a thread of its own. More
+// An empty address means all of this host's, IPv4 and IPv6. Accepts on a thread of its own; each connection is handed over after its TLS handshake, on a thread of its own. More
 // than kMostConnections at once are closed unread: an unknown peer can't make this host run out of threads.
 inline constexpr unsigned kMostConnections = 64;
 class Listener {

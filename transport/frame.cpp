@@ -3,6 +3,7 @@
 #include <xxhash.h>
 #include <zstd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <memory>
@@ -71,29 +72,43 @@ Compressor::~Compressor() {
     delete context_;
 }
 
+std::size_t Compressor::squeeze(std::span<const std::uint8_t> raw, int level) {
+    out_.resize(ZSTD_compressBound(raw.size()));
+    const std::size_t n =
+        ZSTD_compressCCtx(context_->zstd, out_.data(), out_.size(), raw.data(), raw.size(), level);
+    return ZSTD_isError(n) == 0 && n < raw.size() ? n : 0;
+}
+
+// Its size if it pays, 0 if not. Sending raw takes size / link; compressed, size / speed + size * ratio / link.
+std::size_t Compressor::squeeze_if_it_pays(std::span<const std::uint8_t> part) {
+    const auto start = std::chrono::steady_clock::now();
+    const std::size_t n = squeeze(part, 1);
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() + 1e-9;
+    const double speed = static_cast<double>(part.size()) / seconds;
+    const double ratio = static_cast<double>(n) / static_cast<double>(part.size());
+    return ratio < 0.9 && 1 / speed + ratio / link_ < 1 / link_ ? n : 0;
+}
+
 std::span<const std::uint8_t> Compressor::compress(std::span<const std::uint8_t> raw) {
+    constexpr std::size_t kTrial = 64 << 10;  // of a batch of up to a megabyte: enough to tell
     if (level_ == kOff || raw.size() < 64) return {};
-    const bool automatic = level_ == kAuto;
-    if (automatic && skip_ > 0) {
+    if (level_ != kAuto) return squeezed(squeeze(raw, level_));
+    if (link_ == 0) return {};
+    if (skip_ > 0) {
         --skip_;
         return {};
     }
-    out_.resize(ZSTD_compressBound(raw.size()));
-    const auto start = std::chrono::steady_clock::now();
-    const std::size_t n = ZSTD_compressCCtx(context_->zstd, out_.data(), out_.size(), raw.data(), raw.size(),
-                                            automatic ? 1 : level_);
-    if (ZSTD_isError(n) != 0) return {};
-    if (automatic) {
-        const double seconds =
-            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() + 1e-9;
-        speed_ = static_cast<double>(raw.size()) / seconds;
-        ratio_ = static_cast<double>(n) / static_cast<double>(raw.size());
-        // Sending raw takes size / link; compressed, size / speed + size * ratio / link.
-        const bool pays = ratio_ < 0.9 && (link_ == 0 || 1 / speed_ + ratio_ / link_ < 1 / link_);
-        if (!pays) skip_ = 15;
-        if (ratio_ >= 0.9) return {};
+    // From the middle: a batch begins with the list of its pages.
+    const std::size_t trial = std::min(kTrial, raw.size());
+    const std::size_t n = squeeze_if_it_pays(raw.subspan((raw.size() - trial) / 2, trial));
+    if (n == 0) {
+        skip_ = rest_;
+        rest_ = std::min(kLongestRest, 2 * rest_ + 1);
+        return {};
     }
-    return n < raw.size() ? std::span<const std::uint8_t>(out_).first(n) : std::span<const std::uint8_t>{};
+    rest_ = kFirstRest;
+    return squeezed(trial == raw.size() ? n : squeeze(raw, 1));
 }
 
 }  // namespace proa::transport

@@ -43,8 +43,9 @@ Result<void> check_header(const FrameHeader& h, std::uint64_t expected_sequence)
 // Checksum, then decompression into `out.payload`.
 Result<void> open_frame(const FrameHeader& h, std::vector<std::uint8_t> payload, Frame& out);
 
-// zstd where it pays. Policy Auto samples: a batch that shrank by less than a tenth turns compression off for the
-// next 15 batches, and so does a link that takes bytes faster than this CPU can compress them.
+// zstd where it pays. Policy Auto waits until it knows what the link takes, then tries a part of a batch: one that shrinks
+// by less than a tenth, or a link that takes bytes faster than this CPU can compress them, turns compression off for the
+// next 15 batches, and for twice as many each time it happens again.
 class Compressor {
   public:
     static constexpr int kAuto = -100, kOff = 0;
@@ -54,15 +55,19 @@ class Compressor {
     Compressor& operator=(const Compressor&) = delete;
     // The compressed bytes, or nothing if `raw` should go as it is. Valid until the next call.
     std::span<const std::uint8_t> compress(std::span<const std::uint8_t> raw);
-    // What the link has shown: bytes a second it takes. Auto compares.
+    // What the link has shown: bytes a second it takes. Auto sends everything as it is until it knows.
     void link_speed(double bytes_per_second) { link_ = bytes_per_second; }
 
   private:
     struct Context;
+    std::size_t squeeze(std::span<const std::uint8_t> raw, int level);  // into out_; 0: it can't
+    std::size_t squeeze_if_it_pays(std::span<const std::uint8_t> part);
+    std::span<const std::uint8_t> squeezed(std::size_t n) const { return {out_.data(), n}; }
     Context* context_;
     int level_;
-    unsigned skip_ = 0;
-    double link_ = 0, speed_ = 0, ratio_ = 1;
+    unsigned skip_ = 0, rest_ = kFirstRest;
+    static constexpr unsigned kFirstRest = 15, kLongestRest = 255;
+    double link_ = 0;
     std::vector<std::uint8_t> out_;
 };
 

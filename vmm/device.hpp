@@ -23,6 +23,13 @@ class Device {
     // nothing then. resume() after load() re-examines the queues (a notify may have been lost with the source).
     virtual void quiesce() {}
     virtual void resume() {}
+    // What came from outside while quiesced and the guest has not seen (frames at a tap), at most `most` pieces: taken
+    // away, to follow a guest that has left. give_input() is the other end: as if it had come here; what doesn't fit is
+    // dropped.
+    virtual std::vector<std::vector<std::uint8_t>> take_input(std::size_t most) {
+        return static_cast<void>(most), std::vector<std::vector<std::uint8_t>>{};
+    }
+    virtual void give_input(std::span<const std::uint8_t>) {}
     virtual std::vector<std::uint8_t> save() const = 0;
     virtual Result<void> load(std::span<const std::uint8_t> state) = 0;
 };

@@ -19,7 +19,7 @@ void must(bool b) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size == 0) return 0;
     const View b(data + 1, size - 1);
-    switch (data[0] % 8) {
+    switch (data[0] % 9) {
         case 0:
             if (const auto r = decode_machine(b)) {
                 must(!r->vcpus.empty() && r->vcpus.size() <= proa::abi::kMaxVcpus);
@@ -43,6 +43,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         case 5: must(decode_abort(b).what.size() <= kMaxText); break;
         case 6:
             if (const auto r = decode_policy(b)) must(decode_policy(encode_policy(*r)).has_value());
+            break;
+        case 8:
+            if (const auto r = decode_late(b))
+                must(r->device.size() <= 128 && r->frame.size() <= kMaxLateFrame);
             break;
         case 7: {
             constexpr std::uint64_t kPages = 32;

@@ -14,6 +14,7 @@ class VirtioBackend {
   public:
     struct Host {  // what a backend may ask of its transport
         virtual ~Host() = default;
+        virtual std::string name() const = 0;  // the device's
         virtual GuestMemory& memory() = 0;
         virtual SplitQueue& queue(unsigned n) = 0;
         virtual bool feature(unsigned bit) const = 0;  // negotiated
@@ -34,6 +35,10 @@ class VirtioBackend {
     virtual std::uint8_t config(unsigned offset) const { return static_cast<void>(offset), 0; }
     virtual void quiesce() {}
     virtual void resume() {}
+    virtual std::vector<std::vector<std::uint8_t>> take_input(std::size_t most) {  // as Device's
+        return static_cast<void>(most), std::vector<std::vector<std::uint8_t>>{};
+    }
+    virtual void give_input(std::span<const std::uint8_t>) {}
     virtual void save(BlobWriter&) const {}
     virtual bool load(BlobReader&) { return true; }
 
@@ -55,6 +60,10 @@ class VirtioMmio final : public Device, private VirtioBackend::Host {
     void reset() override;
     void quiesce() override { backend_->quiesce(); }
     void resume() override;
+    std::vector<std::vector<std::uint8_t>> take_input(std::size_t most) override {
+        return backend_->take_input(most);
+    }
+    void give_input(std::span<const std::uint8_t> b) override { backend_->give_input(b); }
     std::vector<std::uint8_t> save() const override;
     Result<void> load(std::span<const std::uint8_t> state) override;
 
@@ -80,6 +89,7 @@ class VirtioMmio final : public Device, private VirtioBackend::Host {
     std::uint64_t driver_features_ = 0;
     std::uint32_t device_sel_ = 0, driver_sel_ = 0, queue_sel_ = 0, generation_ = 0;
     std::uint8_t status_ = 0;
+    bool arrived_ = false;     // loaded, not yet resumed
     unsigned complaints_ = 0;  // logged
 };
 

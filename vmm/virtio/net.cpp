@@ -1,6 +1,8 @@
 #include "vmm/virtio/net.hpp"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace proa::vmm {
 namespace {
@@ -9,7 +11,9 @@ constexpr unsigned kMac = 5, kStatus = 16, kMrgRxbuf = 15, kCtrlVq = 17, kGuestA
 constexpr unsigned kRx = 0, kTx = 1, kControl = 2;
 constexpr std::uint8_t kClassAnnounce = 3, kAnnounceAck = 0;  // 5.1.6.5.4
 constexpr std::uint8_t kControlOk = 0, kControlError = 1;
-constexpr std::size_t kHeader = 12;                 // virtio_net_hdr_v1 (5.1.6)
+constexpr std::size_t kHeader = kVirtioNetHeader;
+constexpr std::size_t kMostLate = 256;
+constexpr std::chrono::milliseconds kAnswersFirst{200};
 constexpr std::uint8_t kLinkUp = 1, kAnnounce = 2;  // the status field's low byte
 
 std::size_t gather(const std::vector<Segment>& from, std::span<std::uint8_t> to) {
@@ -55,18 +59,22 @@ void NetBackend::notified(unsigned queue) {
 void NetBackend::transmit() {
     SplitQueue& q = host().queue(kTx);
     GuestMemory& m = host().memory();
-    std::vector<std::uint8_t> out(frame_.size());
     do {
         Chain c;
-        SplitQueue::Pop p;
-        while ((p = q.pop(m, c)) == SplitQueue::Pop::Got) {
-            const std::size_t n = gather(c.readable, out);
-            if (n > kHeader) port_->send({out.data(), n});
+        auto p = SplitQueue::Pop::Empty;
+        while (!(stalled_ = !port_->takes_output()) && (p = q.pop(m, c)) == SplitQueue::Pop::Got) {
+            const std::size_t n = gather(c.readable, out_);
+            if (n > kHeader) port_->send({out_.data(), n});
             q.push(m, c.head, 0);
         }
-        if (p == SplitQueue::Pop::Broken) return host().broken("bad transmit chain");
-    } while (q.enable_notify(m, host().feature(kEventIdx)));
+        if (!stalled_ && p == SplitQueue::Pop::Broken) return host().broken("bad transmit chain");
+    } while (!stalled_ && q.enable_notify(m, host().feature(kEventIdx)));
     host().used(kTx);
+}
+
+// Parked: resume() looks at all queues again.
+void NetBackend::output() {
+    if (stalled_ && !parked_) transmit();
 }
 
 // A command is class, command and data; one byte of answer follows (5.1.6.5).
@@ -99,6 +107,30 @@ void NetBackend::control() {
     host().used(kControl);
 }
 
+std::size_t NetBackend::next_frame() {
+    if (late_.empty()) return port_->receive(frame_);
+    const std::size_t n = late_.front().size();
+    std::copy(late_.front().begin(), late_.front().end(), frame_.begin());
+    late_.pop_front();
+    return n;
+}
+
+std::vector<std::vector<std::uint8_t>> NetBackend::take_input(std::size_t most) {
+    std::vector<std::vector<std::uint8_t>> frames;
+    while (parked_ && frames.size() < most) {
+        if (held_ == 0 && (held_ = next_frame()) == 0) break;
+        frames.emplace_back(frame_.begin(), frame_.begin() + static_cast<std::ptrdiff_t>(held_));
+        held_ = 0;
+    }
+    return frames;
+}
+
+void NetBackend::give_input(std::span<const std::uint8_t> frame) {
+    if (frame.size() <= kHeader || frame.size() > frame_.size() || late_.size() == kMostLate) return;
+    late_.emplace_back(frame.begin(), frame.end());
+    input();
+}
+
 // One frame may take several buffers (MRG_RXBUF): they are all popped before any is used, so that a frame for which
 // there are too few waits whole in frame_. Without the feature, one buffer must do.
 void NetBackend::input() {
@@ -108,7 +140,7 @@ void NetBackend::input() {
     if (!q.ready) return port_->want_input(false);  // until the driver fills the queue and says so
     bool any = false;
     for (;;) {
-        if (held_ == 0 && (held_ = port_->receive(frame_)) == 0) break;
+        if (held_ == 0 && (held_ = next_frame()) == 0) break;
         if (!q.has_work(m) && !q.enable_notify(m, host().feature(kEventIdx))) {
             port_->want_input(false);
             break;
@@ -147,7 +179,9 @@ void NetBackend::input() {
 
 void NetBackend::reset() {
     held_ = 0;
-    announcing_ = false;
+    stalled_ = false;
+    late_.clear();
+    announcing_ = asking_ = false;
     port_->want_input(false);
 }
 
@@ -166,9 +200,11 @@ void NetBackend::quiesce() {
 void NetBackend::resume() {
     parked_ = false;
     port_->want_input(true);
+    if (asking_) ask_guest_to_announce();  // its time may have come while this was parked
     if (!loaded_) return;
     loaded_ = false;
     port_->set_offloads(negotiated_offloads());
+    input();  // what waits for the guest is there first
     announce();
 }
 
@@ -184,6 +220,13 @@ void NetBackend::announce() {
     port_->send(f);
     if (!host().feature(kGuestAnnounce)) return;
     announcing_ = true;
+    if (std::exchange(asking_, true)) return;
+    if (!later_) return ask_guest_to_announce();
+    later_(kAnswersFirst, [this] { ask_guest_to_announce(); });
+}
+
+void NetBackend::ask_guest_to_announce() {
+    if (parked_ || !std::exchange(asking_, false)) return;
     host().config_changed();
 }
 

@@ -62,6 +62,17 @@ TEST(Engine, DeviceModelsWritesTravelToo) {
     expect_moved(r);
 }
 
+TEST(Engine, WhatWasWrittenBeforeTheMoveIsSentOnce) {
+    Rig r;
+    r.source.memory().mark_dirty(abi::kRamBase, 2u << 20);  // as the kernel that it booted from
+    r.start(r.listen());
+    const auto o = r.outcome();
+    ASSERT_EQ(o.state, SourceState::Done) << o.error.what;
+    std::uint64_t pages = 0;
+    for (const auto& round : o.stats.rounds) pages += round.pages;
+    EXPECT_EQ(pages, r.source.memory().pages());
+}
+
 TEST(Engine, ADirtyingGuestIsThrottledIfAskedToAndNotAfterwards) {
     Rig r(8u << 20);
     r.source.machine().pages_per_ms = 400;
@@ -136,6 +147,78 @@ TEST(Engine, ProgressNeverRunsBackwards) {
     }
     EXPECT_GT(r.progress.size(), 1u);
     EXPECT_LT(eta, 1e300) << "there was an estimate";
+}
+
+using Frames = std::vector<std::vector<std::uint8_t>>;
+
+// What the target's guest got, once everything that was posted to its thread is done.
+Frames given(Rig& r, std::size_t device) {
+    std::promise<Frames> p;
+    boost::asio::post(r.target.io(), [&] { p.set_value(r.target.device(device).given); });
+    return p.get_future().get();
+}
+
+TEST(Engine, FramesThatReachTheSourceWhileTheGuestStandsStillFollowIt) {
+    Rig r;
+    r.source.device(0).outside = {{1}, {2, 2}};
+    r.source.device(1).outside = {{3, 3, 3}};
+    r.start(r.listen());
+    const auto o = r.outcome();
+    ASSERT_EQ(o.state, SourceState::Done) << o.error.what;
+    ASSERT_TRUE(r.arrival());
+    EXPECT_EQ(given(r, 0), (Frames{{1}, {2, 2}})) << "in their order";
+    EXPECT_EQ(given(r, 1), (Frames{{3, 3, 3}}));
+    EXPECT_EQ(o.stats.late_frames, 3u);
+}
+
+TEST(Engine, ASourceFloodedWithFramesForwardsAFewAndMovesAllTheSame) {
+    Rig r;
+    r.source.device(0).outside.assign(2 * kMaxLateFrames, std::vector<std::uint8_t>(1'000, 7));
+    r.source.device(1).outside.assign(1, std::vector<std::uint8_t>(kMaxLateFrame + 1));
+    r.start(r.listen());
+    const auto o = r.outcome();
+    ASSERT_EQ(o.state, SourceState::Done) << o.error.what;
+    const auto a = r.arrival();
+    ASSERT_TRUE(a);
+    EXPECT_EQ(a->state, TargetState::Started);
+    EXPECT_EQ(given(r, 0).size(), kMaxLateFrames);
+    EXPECT_TRUE(given(r, 1).empty());
+    EXPECT_EQ(o.stats.late_frames, kMaxLateFrames);
+}
+
+TEST(Engine, FramesThatWereForwardedInVainComeBackToTheGuestHere) {
+    Rig r;
+    r.target.machine().fail_run = true;
+    r.source.device(1).outside = {{9}};
+    r.start(r.listen());
+    ASSERT_EQ(r.outcome().state, SourceState::Resumed);
+    EXPECT_EQ(r.source.device(1).given, (Frames{{9}}));
+    EXPECT_TRUE(given(r, 1).empty());
+}
+
+TEST(Engine, AMoveThatFailsBeforeTheCommitTakesNoFrames) {
+    Rig r;
+    r.target.machine().fail_load = true;
+    r.source.device(1).outside = {{9}};
+    r.start(r.listen());
+    ASSERT_EQ(r.outcome().state, SourceState::Resumed);
+    EXPECT_EQ(r.source.device(1).outside, (Frames{{9}})) << "they wait where they came";
+}
+
+TEST(Engine, TheDowntimeIsToldInPartsThatSumUp) {
+    Rig r;
+    r.start(r.listen());
+    const auto o = r.outcome();
+    ASSERT_EQ(o.state, SourceState::Done) << o.error.what;
+    const auto j = to_json(o.stats);
+    double sum = 0;
+    for (const char* part : {"freeze_ms", "state_ms", "last_pages_ms", "ready_ms", "start_ms"}) {
+        EXPECT_GT(j["downtime"][part].get<double>(), 0) << part;
+        sum += j["downtime"][part].get<double>();
+    }
+    EXPECT_EQ(j["downtime"].size(), 5u);
+    EXPECT_NEAR(j["downtime_ms"].get<double>(), sum, 1e-6);
+    EXPECT_LE(sum, static_cast<double>(o.stats.total_ms) + 1);
 }
 
 TEST(Engine, AStrangersTokenOpensNothingAndHarmsNothing) {

@@ -195,6 +195,29 @@ TEST(Stream, OptionalRecordsWithoutEndAreRefused) {
     EXPECT_FALSE(receive(c));
 }
 
+TEST(Stream, LateFramesAreOptionalKnownAndBounded) {
+    const LateFrame sent{"virtio1:net", {1, 2, 3}};
+    test::Pipe p;
+    auto c = test::channel_on(p);
+    ASSERT_TRUE(send(c, {{Record::Started, {}}, {Record::LateFrame, encode_late(sent)}}));
+    p.to_read = p.written;
+    ASSERT_TRUE(expect(c, Record::Started));
+    const auto f = receive(c);
+    ASSERT_TRUE(f) << f.error().what;
+    EXPECT_TRUE(is(*f, Record::LateFrame));
+    EXPECT_EQ(f->type & transport::kMandatory, 0) << "who doesn't know it skips it";
+    const auto got = decode_late(f->payload);
+    ASSERT_TRUE(got) << got.error().what;
+    EXPECT_EQ(got->device, sent.device);
+    EXPECT_EQ(got->frame, sent.frame);
+    EXPECT_FALSE(decode_late(encode_late({"", {1}})));
+    EXPECT_FALSE(decode_late(encode_late({std::string(129, 'x'), {1}})));
+    EXPECT_FALSE(decode_late(encode_late({"virtio1:net", {}})));
+    EXPECT_TRUE(decode_late(encode_late({"virtio1:net", Bytes(kMaxLateFrame)})));
+    EXPECT_FALSE(decode_late(encode_late({"virtio1:net", Bytes(kMaxLateFrame + 1)})));
+    EXPECT_FALSE(decode_late(Bytes{0xff}));
+}
+
 TEST(Stream, ARecordOutOfOrderIsRefusedByItsNumber) {
     test::Pipe p = piped({static_cast<std::uint16_t>(Record::Commit)});
     auto c = test::channel_on(p);
