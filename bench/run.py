@@ -1,8 +1,8 @@
-"""./run bench [PART...]: writes build/bench/result.json and prints tables. Parts: engine costs boot size downtime.
+"""./run bench [PART...]: writes build/bench/result.json and prints tables. Parts: engine costs boot size downtime ha.
 Ratios within one run are what counts; the machine is emulated and may be shared."""
 import argparse, json, subprocess, sys, time
 from tests.lab import images
-from . import downtime, guest_costs
+from . import downtime, guest_costs, ha
 
 OUT = images.ROOT / 'build' / 'bench'
 
@@ -34,7 +34,11 @@ def downtimes(args):
     return downtime.run(tuple(args.rates), args.repeat)
 
 
-PARTS = {'engine': engine, 'size': size, 'boot': boot, 'costs': costs, 'downtime': downtimes}
+def high_availability(args):
+    return ha.run(args.repeat, OUT)
+
+
+PARTS = {'engine': engine, 'size': size, 'boot': boot, 'costs': costs, 'downtime': downtimes, 'ha': high_availability}
 
 
 def table(rows, columns):
@@ -47,6 +51,11 @@ def table(rows, columns):
 
 def show(part, result):
     print(f'\n{part}')
+    if part == 'ha':
+        for title, rows in ha.tables(result):
+            print(f'   {title}')
+            table(rows, [(c, lambda r, c=c: str(r[c])) for c in rows[0]])
+        return
     if part != 'downtime':
         for k, v in result.items():
             print(f'   {k}: {json.dumps(v)}')
@@ -67,7 +76,7 @@ def main():
     p = argparse.ArgumentParser(prog='./run bench', description=__doc__)
     p.add_argument('part', nargs='*', help=f'of {", ".join(PARTS)}; all if none')
     p.add_argument('--rates', type=int, nargs='+', default=[0, 5, 20], help='MiB/s the guest dirties (downtime)')
-    p.add_argument('--repeat', type=int, default=1, help='how often each row is measured (downtime)')
+    p.add_argument('--repeat', type=int, default=1, help='how often each row is measured (downtime), each failover made (ha)')
     args = p.parse_args()
     if wrong := [x for x in args.part if x not in PARTS]:
         p.error(f'no part {wrong[0]}')

@@ -7,7 +7,7 @@
 Links: mig0 10.77.0.0/24 between the control domains; lan0 10.77.1.0/24 for guests and outside clients (10.77.1.100)."""
 import atexit, contextlib, json, os, re, socket, subprocess, threading, time
 from . import images
-from .host import DISKS, LOGS, Host, LabError  # noqa: F401 - what a lab is made of, for those who use one
+from .host import DISKS, LOGS, Background, Host, LabError  # noqa: F401 - what a lab is made of, for those who use one
 
 
 class Namespace:
