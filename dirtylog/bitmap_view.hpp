@@ -25,6 +25,11 @@ class BitmapView {
     void set(std::uint64_t page) { or_word(page / 64, 1ull << (page % 64)); }
     bool test(std::uint64_t page) const { return (load(words_[page / 64]) >> (page % 64) & 1) != 0; }
 
+    // What was read of the page before is read before others see it clear.
+    void clear(std::uint64_t page) {
+        at(words_[page / 64]).fetch_and(~(1ull << (page % 64)), std::memory_order_release);
+    }
+
     // ORs 64 pages at once; bits at or past pages() must be zero.
     void or_word(std::uint64_t word, std::uint64_t bits) {
         if (bits == 0) return;
@@ -52,6 +57,15 @@ class BitmapView {
         return true;
     }
 
+    // Calls f(word index, bits) for each non-zero word.
+    template <class F>
+    void for_each(F&& f) const {
+        for (std::uint64_t s = 0; s < words_for(words()); ++s)
+            for (std::uint64_t live = load(summary_[s]); live != 0; live &= live - 1) {
+                const std::uint64_t w = s * 64 + static_cast<std::uint64_t>(std::countr_zero(live));
+                if (const std::uint64_t bits = load(words_[w])) f(w, bits);
+            }
+    }
     // Calls f(word index, bits) for each non-zero word and clears it.
     template <class F>
     void drain(F&& f) {

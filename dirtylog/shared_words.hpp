@@ -14,6 +14,9 @@ class SharedWords {
         if (bits != 0) at(word).fetch_or(bits, std::memory_order_release);
     }
 
+    // The bits of a word; they stay.
+    std::uint64_t peek(std::uint64_t word) const { return at(word).load(std::memory_order_acquire); }
+
     // Calls f(word index, bits) for each word of [first, last) that isn't zero, and clears it.
     template <class F>
     void take(std::uint64_t first, std::uint64_t last, F&& f) const {

@@ -60,31 +60,44 @@ GuestService::~GuestService() {
     incoming_.reset();
 }
 
+vmm::Result<Json> describe(vmm::GuestProcess& guest) {
+    auto p = guest.machine().policy();
+    if (!p) return tl::unexpected(p.error());
+    Json disks = Json::array(), bridges = Json::array();
+    for (const auto& d : guest.config().disks) disks.push_back({{"path", d.path}, {"read_only", d.read_only}});
+    for (const auto& v : guest.config().vifs) bridges.push_back(v.bridge);
+    return Json{{"name", guest.name()},
+                {"config", guest.config().text},
+                {"memory_mib", guest.config().memory_mib},
+                {"vcpus", guest.config().vcpus},
+                {"policy", to_hex(encode_policy(*p))},
+                {"disks", disks},
+                {"bridges", bridges},
+                {"files", Json::array({guest.config().kernel, guest.config().ramdisk})},
+                {"stream_version", kStreamVersion}};
+}
+
+// Why it can't be moved now, if it can't.
+std::optional<vmm::Error> GuestService::refusal() const {
+    if (!guest_.occupied().empty())
+        return vmm::Error{guest_.name() + " is " + guest_.occupied(),
+                          "proa unprotect it first, or proa failover it"};
+    if (guest_.state() == vmm::GuestState::Running) return {};
+    return vmm::Error{guest_.name() + " is " + vmm::name_of(guest_.state()) + ", not running",
+                      guest_.state() == vmm::GuestState::Paused ? "proa unpause it first" : ""};
+}
+
 void GuestService::describe(const Reply& r) {
     // Refused here, before the peer prepares anything.
-    if (guest_.state() != vmm::GuestState::Running)
-        return r.fail("refused", {guest_.name() + " is " + vmm::name_of(guest_.state()) + ", not running",
-                                  guest_.state() == vmm::GuestState::Paused ? "proa unpause it first" : ""});
-    auto p = guest_.machine().policy();
-    if (!p) return r.fail("failed", p.error());
-    Json disks = Json::array(), bridges = Json::array();
-    for (const auto& d : guest_.config().disks) disks.push_back({{"path", d.path}, {"read_only", d.read_only}});
-    for (const auto& v : guest_.config().vifs) bridges.push_back(v.bridge);
-    r.ok({{"name", guest_.name()},
-          {"config", guest_.config().text},
-          {"memory_mib", guest_.config().memory_mib},
-          {"vcpus", guest_.config().vcpus},
-          {"policy", to_hex(encode_policy(*p))},
-          {"disks", disks},
-          {"bridges", bridges},
-          {"files", Json::array({guest_.config().kernel, guest_.config().ramdisk})},
-          {"stream_version", kStreamVersion}});
+    if (const auto no = refusal()) return r.fail("refused", *no);
+    auto d = migrate::describe(guest_);
+    if (!d) return r.fail("failed", d.error());
+    r.ok(std::move(*d));
 }
 
 void GuestService::out(const Json& a, const Reply& r) {
-    if (guest_.state() != vmm::GuestState::Running || outgoing_)
-        return r.fail("refused", {guest_.name() + " is " + vmm::name_of(guest_.state()) + ", not running",
-                                  guest_.state() == vmm::GuestState::Paused ? "proa unpause it first" : ""});
+    if (const auto no = refusal()) return r.fail("refused", *no);
+    if (outgoing_) return r.fail("refused", {guest_.name() + " is moving already", ""});
     OutgoingOptions o;
     o.host = a.at("host");
     o.port = a.at("port");

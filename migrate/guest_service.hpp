@@ -2,6 +2,7 @@
 // migrate-discard (destination).
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "migrate/incoming.hpp"
@@ -11,6 +12,9 @@
 
 namespace proa::migrate {
 
+// What a host must know of a running guest before it can take it: pre-flight's input.
+vmm::Result<Json> describe(vmm::GuestProcess& guest);
+
 class GuestService {
   public:
     // `sessions`: directory of session records (session.hpp).
@@ -18,6 +22,7 @@ class GuestService {
     ~GuestService();  // during a migration: not on the guest's thread, which must go on running
 
   private:
+    std::optional<vmm::Error> refusal() const;
     void describe(const vmm::Reply& r);
     void out(const Json& args, const vmm::Reply& r);
     void in(const Json& args, const vmm::Reply& r);

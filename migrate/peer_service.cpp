@@ -16,10 +16,6 @@ namespace {
 using vmm::Reply;
 constexpr std::chrono::hours kKeepSessions{30 * 24};
 
-Json refusal(const vmm::Error& e) {
-    return {{"ok", false}, {"what", e.what}, {"remedy", e.remedy}};
-}
-
 Json channel_json(const vmm::DaemonOptions& o) {
     return {{"keys", o.keys}, {"plaintext", o.plaintext}, {"listen", o.listen}};
 }
@@ -39,6 +35,12 @@ vmm::Result<std::unique_ptr<PeerService>> PeerService::start(vmm::Daemon& daemon
     std::unique_ptr<PeerService> s(new PeerService(daemon));
     Session::prune(daemon.sessions_directory(), kKeepSessions);
     daemon.commands().add("migrate", [p = s.get()](const Json& a, const Reply& r) { p->migrate(a, r); });
+    s->on_request("prepare", [p = s.get()](const Json& q, const std::string&, PeerAnswer done) {
+        p->prepare(q, std::move(done));
+    });
+    s->on_request("outcome", [p = s.get()](const Json& q, const std::string&, PeerAnswer done) {
+        p->outcome(q, std::move(done));
+    });
     const auto& o = daemon.options();
     auto l = transport::Listener::listen(
         o.listen, o.port, channel_options(channel_json(o)),
@@ -56,16 +58,10 @@ void PeerService::serve(transport::Channel& c) {
     for (;;) {
         auto b = expect(c, Record::PeerRequest);
         if (!b) return;
-        const auto parsed = parse_peer_json(*b);
-        if (!parsed) return;
-        const Json request = *parsed;
         auto answered = std::make_shared<std::promise<std::string>>();
-        daemon_.io().post([this, request, answered] {
-            try {
-                answer(request, [answered](const Json& j) { answered->set_value(j.dump()); });
-            } catch (const std::exception& e) {
-                answered->set_value(refusal({std::string("malformed request: ") + e.what(), ""}).dump());
-            }
+        daemon_.io().post([this, answered, from = c.peer(), request = std::string(b->begin(), b->end())] {
+            requests_.answer(request, from,
+                             [answered](std::string text) { answered->set_value(std::move(text)); });
         });
         auto result = answered->get_future();
         if (result.wait_for(std::chrono::seconds(30)) != std::future_status::ready) return;
@@ -75,14 +71,7 @@ void PeerService::serve(transport::Channel& c) {
     }
 }
 
-void PeerService::answer(const Json& request, std::function<void(Json)> done) {
-    const std::string command = request.at("cmd");
-    if (command == "prepare") return prepare(request, std::move(done));
-    if (command == "outcome") return outcome(request, std::move(done));
-    done(refusal({"unknown request " + command, "install the same version of proa on both hosts"}));
-}
-
-void PeerService::prepare(const Json& request, std::function<void(Json)> done) {
+void PeerService::prepare(const Json& request, PeerAnswer done) {
     const Json& guest = request.at("guest");
     const std::string name = guest.at("name");
     if (auto r = preflight(daemon_, guest); !r) return done(refusal(r.error()));
@@ -113,7 +102,7 @@ void PeerService::prepare(const Json& request, std::function<void(Json)> done) {
 }
 
 // Did session X start here? While it still could, asking makes it that it never will (switchover.hpp).
-void PeerService::outcome(const Json& request, std::function<void(Json)> done) {
+void PeerService::outcome(const Json& request, PeerAnswer done) {
     const std::string session = request.at("session");
     Token token;
     if (!from_hex(session, token)) return done(refusal({"malformed session", ""}));

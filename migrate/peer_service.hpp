@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "migrate/peer_call.hpp"
+#include "migrate/peer_requests.hpp"
 #include "transport/channel.hpp"
 #include "vmm/daemon/daemon.hpp"
 
@@ -12,16 +13,20 @@ class PeerService {
   public:
     static vmm::Result<std::unique_ptr<PeerService>> start(vmm::Daemon& daemon);
     ~PeerService();
+    // Another service's part of what peers may ask. Before the daemon runs, or on its thread.
+    void on_request(const std::string& command, PeerHandler handler) {
+        requests_.on(command, std::move(handler));
+    }
 
   private:
     explicit PeerService(vmm::Daemon& d) : daemon_(d) {}
     void migrate(const Json& args, const vmm::Reply& r);
     void serve(transport::Channel& c);
-    void answer(const Json& request, std::function<void(Json)> done);  // on the daemon's thread
-    void prepare(const Json& request, std::function<void(Json)> done);
-    void outcome(const Json& request, std::function<void(Json)> done);
+    void prepare(const Json& request, PeerAnswer done);
+    void outcome(const Json& request, PeerAnswer done);
 
     vmm::Daemon& daemon_;
+    PeerRequests requests_;
     std::unique_ptr<transport::Listener> listener_;
 };
 

@@ -36,7 +36,7 @@ std::uint64_t disk_size(const std::string& path) {
     return bytes;
 }
 
-vmm::Result<void> preflight(vmm::Daemon& here, const vmm::Json& g) {
+vmm::Result<void> preflight_host(vmm::Daemon& here, const vmm::Json& g) {
     const std::string name = g.at("name");
     if (g.at("stream_version").get<std::uint32_t>() != kStreamVersion)
         return vmm::fail("the hosts speak different migration streams",
@@ -57,6 +57,20 @@ vmm::Result<void> preflight(vmm::Daemon& here, const vmm::Json& g) {
         return vmm::fail("not enough huge pages: " + std::to_string(free_pages) + " free, " +
                              std::to_string(need) + " needed",
                          "raise /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages there");
+    // The guest does not need them to move, but to reboot there.
+    for (const auto& f : g.value("files", vmm::Json::array()))
+        if (const std::string path = f; !path.empty() && ::access(path.c_str(), R_OK) != 0)
+            return vmm::fail(path + " is not there: the guest's next reboot would fail",
+                             "copy the guest's kernel and ramdisk to the same path");
+    for (const auto& b : g.at("bridges"))
+        if (const std::string bridge = b; !bridge.empty() && ::if_nametoindex(bridge.c_str()) == 0)
+            return vmm::fail("there is no bridge " + bridge,
+                             "create it there: ip link add " + bridge + " type bridge");
+    return {};
+}
+
+vmm::Result<void> preflight(vmm::Daemon& here, const vmm::Json& g) {
+    if (auto r = preflight_host(here, g); !r) return r;
     for (const auto& d : g.at("disks")) {
         const std::string path = d.at("path");
         const std::uint64_t size = disk_size(path);
@@ -67,15 +81,6 @@ vmm::Result<void> preflight(vmm::Daemon& here, const vmm::Json& g) {
             return vmm::fail("disk " + path + " has another size there: it is not the same disk",
                              "use storage that both hosts reach");
     }
-    // The guest does not need them to move, but to reboot there.
-    for (const auto& f : g.value("files", vmm::Json::array()))
-        if (const std::string path = f; !path.empty() && ::access(path.c_str(), R_OK) != 0)
-            return vmm::fail(path + " is not there: the guest's next reboot would fail",
-                             "copy the guest's kernel and ramdisk to the same path");
-    for (const auto& b : g.at("bridges"))
-        if (const std::string bridge = b; !bridge.empty() && ::if_nametoindex(bridge.c_str()) == 0)
-            return vmm::fail("there is no bridge " + bridge,
-                             "create it there: ip link add " + bridge + " type bridge");
     return {};
 }
 

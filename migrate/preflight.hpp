@@ -6,6 +6,8 @@ namespace proa::migrate {
 
 // `guest` is what migrate-describe said at the source.
 vmm::Result<void> preflight(vmm::Daemon& here, const vmm::Json& guest);
+// The same without its disks.
+vmm::Result<void> preflight_host(vmm::Daemon& here, const vmm::Json& guest);
 
 bool policy_from_hex(const std::string& hex, abi::CpuPolicy& p);
 std::uint64_t disk_size(const std::string& path);  // 0: not there

@@ -19,6 +19,8 @@ number, a "string" or a [ 'list', 'of', 'strings' ]; # begins a comment.
   vif        [ 'mac=00:16:3e:01:02:03,bridge=br0' ]
   on_poweroff, on_reboot, on_crash
              "destroy", "restart" or "preserve"; defaults destroy, restart, destroy
+  auto_reprotect
+             1: a protected guest that has lost its other host is protected again when that is back; default 0
 
 Disks and consoles are virtio: the guest sees /dev/vda, /dev/vdb, ... in the order of `disk` (/dev/xvdX in `extra` is
 translated), and hvc0. Keys that are not known are named in a warning and have no effect; proa create --dry-run FILE

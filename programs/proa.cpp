@@ -7,6 +7,7 @@
 
 #include "completion/script.hpp"
 #include "programs/help.hpp"
+#include "programs/protect_arguments.hpp"
 #include "transport/frame.hpp"
 #include "transport/keys.hpp"
 #include "vmm/cli/verbs.hpp"
@@ -163,7 +164,9 @@ int main(int argc, char** argv) {
     create_->add_flag("-p,--paused", creation.paused, "load it but don't run it");
     create_->add_flag("-c,--console", creation.attach, "attach to its console");
     create_->add_flag("-n,--dry-run", creation.dry_run, "check the config, start nothing");
-    auto* list_ = verb("list", "guests on this host: r(unning) b(locked) p(aused) s(topped) c(rashed)", false);
+    auto* list_ = verb(
+        "list", "guests on this host: r(unning) b(locked) p(aused) w(aits as a standby) s(topped) c(rashed)",
+        false);
     auto* info_ = verb("info", "facts about this host, or a guest", false);
     auto* console_ = verb("console", "attach to a guest's console (Ctrl-] leaves)", true);
     verb("pause", "stop a guest's vCPUs where they are", true);
@@ -180,9 +183,21 @@ int main(int argc, char** argv) {
     pin->add_option("cpus", cpus, "CPU list: 0-3,^1 or all")->required();
     std::string log_mode;
     auto* log = verb("dirty-log", "track a guest's writes without moving it, for measurements", true);
-    log->add_option("mode", log_mode, "off, hardware, write-protect; harvest: count and re-arm")
+    log->add_option("mode", log_mode,
+                    "off, hardware, write-protect; harvest: count and re-arm; checkpoint: take copy-on-write "
+                    "checkpoints "
+                    "and check them; fence: stop it after a while")
         ->required()
-        ->check(CLI::IsMember({"off", "hardware", "write-protect", "harvest"}));
+        ->check(CLI::IsMember({"off", "hardware", "write-protect", "harvest", "checkpoint", "fence"}));
+    unsigned cycles = 10, wait_ms = 20, after_ms = 1000;
+    std::string checkpoint_log = "write-protect";
+    log->add_option("--cycles", cycles, "checkpoint: how many")->capture_default_str();
+    log->add_option("--wait", wait_ms, "checkpoint: ms from its pause until its pages are read")
+        ->capture_default_str();
+    log->add_option("--log", checkpoint_log, "checkpoint: which dirty log")
+        ->check(CLI::IsMember({"hardware", "write-protect"}))
+        ->capture_default_str();
+    log->add_option("--after", after_ms, "fence: ms from now; 0: no fence any more")->capture_default_str();
     auto* dmesg_ = app.add_subcommand("dmesg", "proa-hv's log");
     dmesg_->add_flag("-c,--clear", clear, "next time, show only what is new");
     dmesg_->add_flag("-f,--follow", follow, "go on until Ctrl-C");
@@ -192,6 +207,12 @@ int main(int argc, char** argv) {
     top_->add_flag("-v,--vcpus", vcpus, "each vCPU too");
     auto* migrate_ = app.add_subcommand("migrate", "move a running guest to another host");
     add_migrate(*migrate_, m);
+    ProtectArgs protection;
+    auto* protect_ = app.add_subcommand("protect", "keep a guest's copy on another host, ready to go on there");
+    add_protect(*protect_, protection);
+    auto* unprotect_ = verb("unprotect", "end a guest's protection; it goes on here", true);
+    auto* failover_ =
+        verb("failover", "hand a protected guest over to its backup, without losing anything", true);
     auto* keys = app.add_subcommand("keys", "TLS credentials of hosts");
     auto* init = keys->add_subcommand("init", "make a CA and a certificate for each host");
     init->add_option("host", hosts, "names or addresses, as others dial them")->required();
@@ -215,6 +236,9 @@ int main(int argc, char** argv) {
     if (shutdown_->parsed()) return shutdown(c, guest, power);
     if (reboot_->parsed()) return reboot(c, guest, power);
     if (migrate_->parsed()) return run_migrate(c, m);
+    if (protect_->parsed()) return run_protect(c, protection);
+    if (unprotect_->parsed()) return unprotect(c, guest);
+    if (failover_->parsed()) return failover(c, guest);
     if (top_->parsed()) return top(c, interval, rounds, vcpus);
     if (dmesg_->parsed()) return dmesg(c, clear, follow);
     if (init->parsed()) return run_keys(directory, hosts);
@@ -223,8 +247,12 @@ int main(int argc, char** argv) {
     Json r;
     if (pin->parsed()) return ask_guest(c, guest, "vcpu-pin", {{"vcpu", vcpu}, {"cpus", cpus}}, r);
     if (log->parsed()) {
-        const int e = ask_guest(c, guest, "dirty-log", {{"mode", log_mode}}, r);
-        if (e == kOk && log_mode == "harvest") print_json(r);
+        Json a{{"mode", log_mode}};
+        if (log_mode == "checkpoint")
+            a.update({{"cycles", cycles}, {"wait_ms", wait_ms}, {"log", checkpoint_log}});
+        if (log_mode == "fence") a["after_ms"] = after_ms;
+        const int e = ask_guest(c, guest, "dirty-log", a, r);
+        if (e == kOk && (log_mode == "harvest" || log_mode == "checkpoint")) print_json(r);
         return e;
     }
     return ask_guest(c, guest, app.get_subcommands().front()->get_name(), Json::object(), r);

@@ -12,6 +12,7 @@
 
 #include "migrate/guest_service.hpp"
 #include "migrate/preflight.hpp"
+#include "remus/guest_service.hpp"
 #include "vmm/process/guest_process.hpp"
 
 using namespace proa;
@@ -53,6 +54,7 @@ int main(int argc, char** argv) {
     ::mkdir("/run/proa", 0755);
     ::mkdir(directory.c_str(), 0700);
     auto migration = std::make_unique<migrate::GuestService>(**guest, sessions);
+    auto protection = std::make_unique<remus::GuestService>(**guest);
     auto server = vmm::CommandServer::listen(io, directory + "/" + (*guest)->config().name + ".sock",
                                              (*guest)->commands());
     if (!server) return die(server.error());
@@ -65,11 +67,12 @@ int main(int argc, char** argv) {
     spdlog::info("{}: {} in slot {}", (*guest)->config().name, vmm::name_of((*guest)->state()), options.slot);
     io.run();
     server->reset();  // no new commands
-    // Migration threads may still wait for this one: serve them until they are gone. Restarted first: a stop() that
+    // Threads of migration and protection may still wait for this one: serve them until they are gone. Restarted first: a stop() that
     // came before restart() would be forgotten, and run() never end.
     io.restart();
     const auto work = boost::asio::make_work_guard(io);
     std::thread end([&] {
+        protection.reset();
         migration.reset();
         io.stop();
     });

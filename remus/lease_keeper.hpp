@@ -20,12 +20,16 @@ struct LeaseTiming {
     std::chrono::milliseconds margin{400};  // clock drift, and what it takes to stop
 };
 // Pure. Counter value at which the guest must have stopped, for a renewal that was sent at counter value `sent`.
+// Never 0, which would mean no fence; a margin that leaves nothing of the ttl gives `sent`.
 std::uint64_t fence_for(std::uint64_t sent, std::uint64_t counter_hz, const LeaseTiming& t);
+// Pure. How long one call to the witness may take (make_witness) so that three renewals in a row can fail before the fence.
+std::chrono::milliseconds attempt_timeout(const LeaseTiming& t);
 
 class LeaseKeeper {
   public:
-    // `lost`: the witness has said Lost; from the keeper's thread, once. `fence`: gets counter values (Checkpointer::fence_at);
-    // from any thread. `now`, `hz`: the same counter.
+    // `lost`: the witness has said Lost; from the keeper's thread, once, and no renewal follows. It may call stop(), but not
+    // destroy the keeper. `fence`: gets counter values (Checkpointer::fence_at); from any thread, one call at a time; must not
+    // call the keeper. `now`, `hz`: the same counter.
     struct Hooks {
         std::function<void()> lost;
         std::function<void(std::uint64_t)> fence;
@@ -34,10 +38,12 @@ class LeaseKeeper {
     };
     // `sent`: counter value from before the claim that gave `held` was sent.
     LeaseKeeper(Witness& witness, Held held, std::uint64_t sent, LeaseTiming timing, Hooks hooks);
-    ~LeaseKeeper();
+    ~LeaseKeeper();  // waits for a renewal that is on its way: as long as the witness's timeout
+    LeaseKeeper(const LeaseKeeper&) = delete;
+    LeaseKeeper& operator=(const LeaseKeeper&) = delete;
     void arm();     // from now on the fence is set, and moved by every renewal
     void disarm();  // fence off (0); renewals go on
-    void stop();    // no renewal any more; the fence stays as it is
+    void stop();    // no renewal any more; the fence stays as it is. An answer that comes later changes nothing
     std::chrono::milliseconds since_renewal() const;
 
   private:

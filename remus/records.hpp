@@ -15,10 +15,18 @@ using migrate::Bytes;
 using migrate::View;
 inline constexpr std::uint32_t kReplicationVersion = 1;
 
+inline constexpr std::size_t kMaxDisks = 32;
+inline constexpr std::size_t kMaxDiskName = 128;            // bytes, at least 1
+inline constexpr std::uint64_t kMaxDiskBytes = 1ull << 62;  // so that offset + length never wraps
+inline constexpr std::uint64_t kSectorBytes = 512;          // what disk sizes and writes are multiples of
+inline constexpr std::size_t kMaxWrites = 64 * 1024;        // in a DiskWrites record
+inline constexpr std::size_t kMaxHashes = 64 * 1024;        // in a DiskHashes record
+inline constexpr std::size_t kHashBytes = 16;
+
 // Order on channel 0, primary -> backup (<- what it answers):
 //   Hello <- HelloAck [DiskHashes... ] ; DiskBlocks... ; then per checkpoint:
 //   Begin, (Pages | DiskWrites)..., Machine, Device..., End  <- Ack
-//   at last one of Yours <- Active, or Dismiss. Abort either way.
+//   at last one of Yours <- Active, or Dismiss <- Gone. Abort either way.
 enum class Record : std::uint16_t {
     Hello = transport::kMandatory | 0x40,       // primary, first on each channel: HelloRecord
     HelloAck = transport::kMandatory | 0x41,    // empty
@@ -33,6 +41,7 @@ enum class Record : std::uint16_t {
     Yours = transport::kMandatory | 0x49,    // primary has stopped and released the key: EpochRecord
     Active = transport::kMandatory | 0x4a,   // backup runs the guest: EpochRecord
     Dismiss = transport::kMandatory | 0x4b,  // primary: the backup is not needed any more: EpochRecord
+    Gone = transport::kMandatory | 0x4d,     // backup: has not run the guest and never will: EpochRecord
     Beat = transport::kMandatory | 0x4c,     // channel 1, both ways: BeatRecord
 };
 
@@ -55,7 +64,7 @@ struct BeginRecord {
 };
 struct EndRecord {
     std::uint64_t term = 0, epoch = 0;
-    std::uint64_t pages = 0, disk_writes = 0;  // how many of each since Begin
+    std::uint64_t pages = 0, disk_writes = 0;  // since Begin; writes, not records of them
     std::uint32_t devices = 0;
     bool final = false;  // of a planned failover: the guest has stopped for good
 };
@@ -70,13 +79,14 @@ struct DiskHashesRecord {
     std::uint64_t first_block = 0;
     std::uint32_t block_bytes = 0;     // the same in all
     bool last = false;                 // of this disk
-    std::vector<std::uint8_t> hashes;  // XXH3-128, 16 bytes a block
+    std::vector<std::uint8_t> hashes;  // XXH3-128 in canonical form, 16 bytes a block; 1 .. kMaxHashes of them
 };
 struct DiskWrite {
-    std::uint64_t offset = 0, length = 0;  // multiples of 512
+    std::uint64_t offset = 0, length = 0;  // multiples of 512; length is never 0
     bool zero = false;                     // no data follows
 };
-// Many small writes share a record; a large one is cut by the sender.
+// 1 .. kMaxWrites of them: many small writes share a record; a large one is cut by the sender, so that the record fits a
+// frame (8 bytes, 16 a write, the data). Whether they are inside of their disk is for who knows its size.
 struct DiskWritesRecord {
     std::uint32_t disk = 0;
     std::vector<DiskWrite> writes;

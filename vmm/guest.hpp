@@ -15,6 +15,7 @@ namespace proa::vmm {
 
 // Switching: frozen, and a peer may be starting it (no command but destroy touches it then).
 // InDoubt: stopped at the moment of its migration's commit; whether it runs at the destination isn't known.
+// Standby: holds a protected guest's checkpoints and runs only if its primary is lost.
 enum class GuestState : std::uint8_t {
     Created,
     Running,
@@ -22,6 +23,7 @@ enum class GuestState : std::uint8_t {
     Migrating,
     Switching,
     Incoming,
+    Standby,
     InDoubt,
     Stopped,
     Crashed

@@ -1,7 +1,9 @@
 // A guest's RAM as proa-vm sees it: one contiguous mapping of 2 MiB huge pages (a memfd that proad holds
 // too), RAM page n at guest address kRamBase + n * 4096. Device models go through `slice`, which checks
-// bounds, and report what they wrote through `mark_dirty`: their stores take no stage-2 fault.
+// bounds, say what they are going to write through `before_write` and what they wrote through `mark_dirty`: their stores take
+// no stage-2 fault.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -10,6 +12,12 @@
 #include "hypervisor/abi/platform.hpp"
 
 namespace proa::vmm {
+
+// Who must see pages as they are before a device model writes them (vmm/checkpointer.hpp). Any thread.
+struct WriteWatch {
+    virtual ~WriteWatch() = default;
+    virtual void before_write(std::uint64_t first_page, std::uint64_t last_page) = 0;
+};
 
 class GuestMemory {
   public:
@@ -28,6 +36,15 @@ class GuestMemory {
         return ram_.subspan(gpa - abi::kRamBase, length);
     }
 
+    // A device model is about to write some of [gpa, gpa + length) (must have come from slice()). Any thread.
+    void before_write(std::uint64_t gpa, std::uint64_t length) {
+        WriteWatch* w = watch_.load(std::memory_order_relaxed);
+        if (w == nullptr || length == 0) return;
+        w->before_write((gpa - abi::kRamBase) / 4096, (gpa - abi::kRamBase + length - 1) / 4096);
+    }
+    // Null: nobody. Not owned. Only while no device model writes (all on the guest's thread, or quiesced): nothing orders it.
+    void watch(WriteWatch* w) { watch_.store(w, std::memory_order_relaxed); }
+
     // A device model wrote [gpa, gpa + length) (must have come from slice()). Any thread.
     void mark_dirty(std::uint64_t gpa, std::uint64_t length) {
         if (length == 0) return;
@@ -42,6 +59,7 @@ class GuestMemory {
   private:
     std::span<std::uint8_t> ram_;
     dirtylog::Bitmap written_;
+    std::atomic<WriteWatch*> watch_{nullptr};
 };
 
 }  // namespace proa::vmm

@@ -10,7 +10,7 @@
 
 namespace proa::abi {
 
-inline constexpr std::uint32_t kAbiVersion = 1;
+inline constexpr std::uint32_t kAbiVersion = 2;
 inline constexpr std::uint64_t kMagic = 0x414f'5250;  // "PROA"
 
 // PCI identity. Domain 1, bus 0; device 0 is the host function, devices 1..kGuestSlots the guest slots.
@@ -31,6 +31,8 @@ inline constexpr std::uint64_t EventAck = 0x28;  // WO any value: lower INTx; ca
 inline constexpr std::uint64_t IrqLine = 0x30;   // WO IrqLineWord: drive an SPI's input
 inline constexpr std::uint64_t LatchSet =
     0x38;  // WO latch << 32 | bits: OR into a status latch, raise its line
+// WO counter value (CNTPCT) at which the guest stops; 0: none. Any thread, at any time; see life::Fenced.
+inline constexpr std::uint64_t Fence = 0x40;
 }  // namespace reg
 
 // IrqLine's value: INTID | level << 32. An edge interrupt latches on level 1.
@@ -47,7 +49,7 @@ enum class Op : std::uint32_t {
     DefineNotify = 4,  // gpa, device (0..31): a 32-bit write there sets events.notify[device] bit (value & 63)
     DefineLatch =
         5,        // latch (0..31), gpa, intid: reads at gpa give the latch, 32-bit writes at gpa+4 clear bits
-    Run = 6,      // start or resume
+    Run = 6,      // start or resume; args[0] = 1: the guest's counter has gone on since it stopped
     Pause = 7,    // Again until every vCPU is stopped; then Ok, state is whole
     Reset = 8,    // paused only: vCPUs, GIC, timers, latches to power-on; mappings stay
     GetVcpu = 9,  // vcpu -> VcpuState in `payload` (paused only)
@@ -67,6 +69,13 @@ enum class Op : std::uint32_t {
     GuestStats = 22,  // GuestStats in `payload`
     GetPolicy = 23,   // CpuPolicy the guest was created with
     RaiseNmi = 24,    // reserved
+    // Copy-on-write checkpoints (docs/ARCHITECTURE.md "Checkpoints").
+    SetCopyPool = 25,  // chunks (0..kMaxCopyChunks), PAs of CopyChunks in `map_list`; Busy while pages are held
+    Hold =
+        26,  // paused, log on, pool given: first page, pages -> count. Pages whose bit in `bitmap` is set, and those
+             // the log has (their bits are set now), are held: copied into the pool before the next write
+    Release =
+        27,  // first page, pages: not held any more; waiting vCPUs go on. pages 0: all, and the pool is empty again
     // Host function.
     HostInfo = 64,     // HostInfo
     ReadLog = 65,      // from sequence -> bytes in payload, next sequence
@@ -84,6 +93,7 @@ enum class Status : std::int32_t {
     NotFound = -4,     // nothing created in this slot
     Unsupported = -5,  // version, feature or operation this host lacks
     Denied = -6,       // memory that is not the control domain's to give
+    Fenced = -7,       // Run: the guest's fence has passed; move it or take it away
 };
 
 enum class DirtyLogMode : std::uint64_t { Off = 0, WriteProtect = 1, Hardware = 2 };
@@ -96,6 +106,9 @@ inline constexpr std::uint64_t PowerOff = 1 << 0;  // PSCI SYSTEM_OFF
 inline constexpr std::uint64_t Reset = 1 << 1;     // PSCI SYSTEM_RESET: stopped, waits for Reset + Run
 inline constexpr std::uint64_t Crash = 1 << 2;     // a vCPU did what cannot be resumed; see GuestStats::crash_*
 inline constexpr std::uint64_t Paused = 1 << 3;
+// The fence keeps the guest from running: it has stopped it (phase Stopped: Pause, then as any paused guest), or Run was
+// refused. It stays so until Run finds no fence, or one in the future.
+inline constexpr std::uint64_t Fenced = 1 << 4;
 }  // namespace life
 
 // An access that user space must answer. The vCPU waits in `Pending` until Resume is written.
@@ -149,6 +162,16 @@ static_assert(offsetof(ControlArea, events) == 0x100 && offsetof(ControlArea, ex
 static_assert(offsetof(ControlArea, payload) == 0x1000 && offsetof(ControlArea, map_list) == 0x1'0000);
 static_assert(offsetof(ControlArea, bitmap) == 0x2'0000 && sizeof(ControlArea) == kChunkSize);
 
+// A piece of the copy pool, 2 MiB of user space's. proa-hv writes it and reads nothing back. Copy i is there when
+// `published` > i, and stays as it is until Release of all.
+inline constexpr std::uint64_t kCopiesPerChunk = 511, kMaxCopyChunks = 64;
+struct CopyChunk {
+    std::uint64_t published;  // stored with release semantics after the copy, before its page may be written
+    std::uint64_t page[kCopiesPerChunk];  // RAM page numbers, in the order of the copies
+    std::uint8_t copy[kCopiesPerChunk][kPageSize];
+};
+static_assert(offsetof(CopyChunk, copy) == kPageSize && sizeof(CopyChunk) == kChunkSize);
+
 struct CreateArgs {
     std::uint32_t abi_version;  // kAbiVersion
     std::uint32_t vcpus;        // 1..kMaxVcpus
@@ -198,7 +221,8 @@ enum class ExitKind : std::uint32_t {
 struct VcpuStats {
     std::uint64_t run_ticks;
     std::uint32_t power;  // PowerState
-    std::uint32_t state;  // 0 off, 1 runnable, 2 running, 3 blocked (WFI), 4 waits for an exit, 5 paused
+    std::uint32_t state;  // 0 off, 1 runnable, 2 running, 3 blocked (WFI), 4 waits for an exit, 5 paused,
+                          // 6 waits for a free copy
     std::uint32_t pcpu, reserved0;
     std::uint64_t affinity;
 };
@@ -214,6 +238,7 @@ struct GuestStats {
     std::uint64_t dirty_log_mode;
     std::uint64_t crash_esr, crash_far, crash_pc;
     std::uint32_t weight, throttle;
+    std::uint64_t copied_pages, copy_waits;  // before writes to held pages; writes that found the pool full
     std::uint64_t exits[static_cast<unsigned>(ExitKind::Count)];
     VcpuStats vcpu[kMaxVcpus];
 };

@@ -6,6 +6,8 @@
 
 #include "dirtylog/shared_words.hpp"
 #include "hypervisor/arch/syndrome.hpp"
+#include "hypervisor/domain/checkpoint_commands.hpp"
+#include "hypervisor/domain/fence.hpp"
 #include "hypervisor/domain/functions.hpp"
 #include "hypervisor/domain/host_commands.hpp"
 #include "hypervisor/domain/machine_state.hpp"
@@ -114,14 +116,15 @@ Status define_latch(Guest& g, Command& c) {
     return Status::Ok;
 }
 
-Status run(Guest& g, Command&) {
+Status run(Guest& g, Command& c) {
     if (g.phase == GuestPhase::Running) return Status::Ok;
     if (!g.domain->all_quiet()) return Status::Again;
-    g.domain->start_clock();
-    g.phase = GuestPhase::Running;
+    // A guest that a fence stopped, and nobody paused since: its counter stops only now.
+    if (g.phase != GuestPhase::Paused) g.domain->stop_clock();
+    g.phase = GuestPhase::Paused;
+    if (c.args[0] != 1) g.domain->start_clock();
     refresh_latch_lines(g);
-    g.domain->resume_all();
-    return Status::Ok;
+    return run_unless_fenced(g) ? Status::Ok : Status::Fenced;
 }
 
 Status pause(Guest& g, Command&) {
@@ -129,7 +132,11 @@ Status pause(Guest& g, Command&) {
         g.domain->pause_all();
         g.phase = GuestPhase::Pausing;
     }
-    if (!g.domain->all_quiet()) return Status::Again;
+    // They are an SGI away: a few looks here save the caller as many traps, and the guest that much of its pause. On an
+    // emulated host the hint lets the other CPUs go on.
+    constexpr unsigned kLooks = 16;
+    for (unsigned looks = 0; !g.domain->all_quiet(); spin_hint())
+        if (++looks == kLooks) return Status::Again;
     if (g.phase != GuestPhase::Paused) g.domain->stop_clock();
     g.phase = GuestPhase::Paused;
     return Status::Ok;
@@ -171,8 +178,10 @@ Status dirty_log(Guest& g, Command& c) {
     if (mode == abi::DirtyLogMode::Hardware && !host_has_hardware_dirty()) return Status::Unsupported;
     Guard guard(g.domain->mm_lock);
     Stage2& s = g.domain->stage2();
-    if (g.log_mode != abi::DirtyLogMode::Off && mode != g.log_mode)
+    if (g.log_mode != abi::DirtyLogMode::Off && mode != g.log_mode) {
         s.disarm(Ipa(abi::kRamBase), g.args.ram_bytes);
+        end_checkpoint(*g.domain);
+    }
     if (mode != abi::DirtyLogMode::Off && mode != g.log_mode &&
         !s.arm(Ipa(abi::kRamBase), g.args.ram_bytes, mode == abi::DirtyLogMode::Hardware)) {
         s.disarm(Ipa(abi::kRamBase), g.args.ram_bytes);
@@ -184,10 +193,8 @@ Status dirty_log(Guest& g, Command& c) {
 }
 
 Status harvest(Guest& g, Command& c) {
-    const std::uint64_t first = c.args[0], pages = c.args[1], all = g.args.ram_bytes / abi::kPageSize;
-    constexpr std::uint64_t kStep = kChunk / abi::kPageSize;
-    if (first >= all || first % kStep != 0) return invalid(c, 0);
-    if (pages == 0 || pages > all - first || pages % kStep != 0) return invalid(c, 1);
+    const std::uint64_t first = c.args[0], pages = c.args[1];
+    if (const Status s = check_page_range(g, c); s != Status::Ok) return s;
     if (g.log_mode == abi::DirtyLogMode::Off) return Status::Busy;
     const dirtylog::SharedWords bitmap(g.area->bitmap + first / 64);
     Guard guard(g.domain->mm_lock);
@@ -241,6 +248,9 @@ constexpr Row kGuestOps[] = {
     {Op::Harvest, harvest, true},
     {Op::GuestStats, stats, true},
     {Op::GetPolicy, get_policy, true},
+    {Op::SetCopyPool, set_copy_pool, true},
+    {Op::Hold, hold, true},
+    {Op::Release, release, true},
 };
 
 Status dispatch(Guest& g, Command& c) {
@@ -283,7 +293,7 @@ bool destroy_guest(Guest& g) {
     g.phase = GuestPhase::Pausing;
     if (!d->all_quiet()) return false;
     log("guest {} ({}): destroyed", g.slot, g.args.name);
-    __atomic_store_n(&g.domain, static_cast<Domain*>(nullptr), __ATOMIC_RELEASE);
+    forget_guest(g);
     g.phase = GuestPhase::None;
     Domain::destroy(d);
     return true;

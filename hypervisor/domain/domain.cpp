@@ -138,6 +138,30 @@ bool Domain::gic_access(Ipa at, unsigned size, bool write, std::uint64_t& value)
     return true;
 }
 
+bool Domain::write_fault(Vcpu& v, Ipa at, bool walk) {
+    Guard guard(mm_lock);
+    const auto copy = [this](Ipa page, Pa from) {  // EL2 sees the control domain's RAM at its own address
+        if (!copies.take((page.v - abi::kRamBase) / kPage, reinterpret_cast<const void*>(from.v))) return false;
+        ++copied_pages;
+        return true;
+    };
+    switch (stage2_.write_fault(at, copy, walk ? nullptr : &v.write_around)) {
+        case WriteFault::Resolved:
+        case WriteFault::Stale: return true;
+        case WriteFault::NotWritable: return false;
+        case WriteFault::NoRoom:
+            // Under the lock: who makes room does so under it, and wakes whom it finds waiting.
+            ++copy_waits;
+            block(v, Vcpu::CopyWait);
+            return true;
+    }
+    return false;
+}
+
+void Domain::wake_copy_waiters() {
+    for (unsigned i = 0; i < count_; ++i) unblock(vcpus_[i], Vcpu::CopyWait);
+}
+
 void Domain::pause_all() {
     for (unsigned i = 0; i < count_; ++i) block(vcpus_[i], Vcpu::Paused);
 }

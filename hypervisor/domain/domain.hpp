@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "hypervisor/abi/control.hpp"
+#include "hypervisor/mm/copy_pool.hpp"
 #include "hypervisor/mm/stage2_env.hpp"
 #include "hypervisor/vcpu/vcpu.hpp"
 
@@ -35,6 +36,14 @@ class Domain {
     Stage2& stage2() { return stage2_; }
     GicUnit& gic() { return gic_; }
     Spinlock mm_lock;
+    // A vCPU's write met a page without permission: true if it is to be retried (which may be after a wait, when the page
+    // is held and the pool full), false if it can't be. `walk`: it was its MMU's, for a translation.
+    bool write_fault(Vcpu& v, Ipa at, bool walk);
+    void wake_copy_waiters();  // under mm_lock
+    CopyPool copies;
+    bool holding = false;  // pages may be held
+    std::uint64_t copied_pages = 0, copy_waits = 0;
+
     Spinlock power_lock;  // PSCI CPU_ON; nothing else is taken under it but the dispatcher's lock
 
     void deliver_kicks();

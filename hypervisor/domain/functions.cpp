@@ -1,6 +1,7 @@
 #include "hypervisor/domain/functions.hpp"
 
 #include "hypervisor/domain/commands.hpp"
+#include "hypervisor/domain/fence.hpp"
 #include "hypervisor/lib/log.hpp"
 #include "hypervisor/sched/dispatcher.hpp"
 
@@ -65,6 +66,7 @@ void bar_write(Guest& g, std::uint64_t offset, std::uint64_t value) {
         case abi::reg::Doorbell: run_command(g); break;
         case abi::reg::Resume: resume_exit(g, value); break;
         case abi::reg::EventAck: signal_function(g, false); break;
+        case abi::reg::Fence: set_fence(g, value); break;
         case abi::reg::IrqLine: {
             Guard guard(g.lock);
             if (g.domain != nullptr)
@@ -117,6 +119,7 @@ void functions_init(const FunctionLayout& layout, const BootInfo& info) {
         guest_in(f).config.init(f == 0 ? abi::kPciHostDevice : abi::kPciSlotDevice);
     }
     for (unsigned i = 0; i < info.ram_banks; ++i) ram[ram_count++] = info.ram[i];
+    fences_init();
 }
 
 Access function_access(Ipa at, unsigned size, bool write, std::uint64_t& value) {

@@ -90,6 +90,7 @@ void Guest::reset_machine() {
         block(v, Vcpu::Off);
         unblock(v, Vcpu::Wfi);
         unblock(v, Vcpu::Exit);
+        unblock(v, Vcpu::CopyWait);
         pending[i] = {};
     }
     Guard guard(fast_lock);

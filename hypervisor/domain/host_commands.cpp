@@ -103,6 +103,8 @@ void fill_stats(const Guest& g, abi::GuestStats& s) {
     s.crash_pc = g.crash_pc;
     s.weight = g.args.weight;
     s.throttle = g.throttle;
+    s.copied_pages = g.domain->copied_pages;
+    s.copy_waits = g.domain->copy_waits;
     for (unsigned i = 0; i < g.args.vcpus; ++i) {
         const Vcpu& v = g.domain->vcpu(i);
         for (unsigned e = 0; e < static_cast<unsigned>(abi::ExitKind::Count); ++e) s.exits[e] += v.exits[e];

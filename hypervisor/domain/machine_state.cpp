@@ -45,6 +45,7 @@ Status set_vcpu(Guest& g, Command& c) {
     if (!v.import_from(s)) return Status::Invalid;
     unblock(v, Vcpu::Wfi);  // it looks for itself whether there is anything to do
     unblock(v, Vcpu::Exit);
+    unblock(v, Vcpu::CopyWait);
     if (s.power == abi::PowerState::On)
         unblock(v, Vcpu::Off);
     else

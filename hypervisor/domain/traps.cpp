@@ -88,9 +88,7 @@ void data_abort(Vcpu& v, std::uint64_t esr) {
     if (a.permission()) {
         v.count(abi::ExitKind::DirtyFault);
         if (!a.wants_write()) return inject_external_abort(v, false, far);
-        Guard guard(v.domain->mm_lock);
-        if (v.domain->stage2().write_fault(ipa) == WriteFault::NotWritable)
-            inject_external_abort(v, false, far);
+        if (!v.domain->write_fault(v, ipa, a.walk())) inject_external_abort(v, false, far);
         return;
     }
     v.count(abi::ExitKind::Stage2Fault);
@@ -104,8 +102,7 @@ void instruction_abort(Vcpu& v, std::uint64_t esr) {
     const std::uint64_t far = FarEl2::read();
     const Ipa ipa(field(HpfarEl2::read(), 4, 40) << 12 | (far & (kPage - 1)));
     if (a.permission() && a.walk()) {
-        Guard guard(v.domain->mm_lock);
-        if (v.domain->stage2().write_fault(ipa) != WriteFault::NotWritable) return;
+        if (v.domain->write_fault(v, ipa, true)) return;
     } else if (a.translation() && mapped(*v.domain, ipa)) {
         return;
     }

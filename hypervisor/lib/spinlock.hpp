@@ -1,7 +1,9 @@
 // Ticket spinlock: fair, so a pCPU that spins is served in order. EL2 runs with interrupts masked, so a lock is
 // never taken twice by one pCPU through an interrupt. Lock order (outer first):
 //   Guest::lock (slot 0 before others) -> Domain::mm_lock -> page pool lock -> log lock
+//   Domain::mm_lock -> dispatcher lock (a vCPU that waits for room for a copy)
 //   Guest::lock -> Guest::fast_lock -> functions' signal_lock -> GicUnit::lock -> dispatcher lock
+//   Guest::lock -> fence lock -> functions' signal_lock
 #pragma once
 #include <cstdint>
 

@@ -38,6 +38,8 @@ inline constexpr std::uint64_t DBM = 1ull << 51;              // hardware sets W
 inline constexpr std::uint64_t XN = 2ull << 53;
 inline constexpr std::uint64_t Writable = 1ull << 55;  // software: may become W, whatever W says now
 inline constexpr std::uint64_t Touched = 1ull << 56;   // software, table entry: a page below was written
+// Software. Page: a copy comes before the next write; neither W nor DBM is set then. Table entry: a page below is.
+inline constexpr std::uint64_t Held = 1ull << 57;
 inline constexpr std::uint64_t kAttributes = ~(pte::kAddress | pte::Valid | pte::Table);
 }  // namespace s2
 

@@ -6,17 +6,19 @@
 //   std::uint64_t* alloc_tables(unsigned order);  void free_tables(std::uint64_t*, unsigned order);
 //   Pa pa(const std::uint64_t*);  std::uint64_t* table(Pa);
 //   void store(std::uint64_t* slot, std::uint64_t v);
+//   void put(slot, v);    // no barrier after it: a flush follows, or the next look under the lock is soon enough
 //   std::uint64_t fetch_clear(slot, mask), fetch_set(slot, mask);     // atomic: hardware updates entries too
 //   void flush_all(vttbr), flush_page(vttbr, Ipa), flush_page_local(vttbr, Ipa);   // with the barriers around them
 #pragma once
 #include <cstdint>
 
 #include "hypervisor/mm/descriptor.hpp"
+#include "hypervisor/mm/write_around.hpp"
 
 namespace proa::hv {
 
 enum class MapStatus : std::uint8_t { Ok, NoMemory, Overlap, OutOfRange };
-enum class WriteFault : std::uint8_t { Resolved, Stale, NotWritable };
+enum class WriteFault : std::uint8_t { Resolved, Stale, NotWritable, NoRoom };
 
 template <class Env>
 class BasicStage2 {
@@ -102,6 +104,7 @@ class BasicStage2 {
     // Splits the chunks of [ipa, ipa + size) into pages and takes their write permission. False (and unchanged but
     // for chunks already split) if memory for the tables lacks.
     bool arm(Ipa ipa, std::uint64_t size, bool hardware) {
+        hardware_ = hardware;
         for (Ipa at = ipa; at < ipa + size; at = at + kChunk) {
             unsigned level;
             std::uint64_t* slot = walk(at, level);
@@ -119,7 +122,8 @@ class BasicStage2 {
         return true;
     }
 
-    // Gives write permission back and joins chunks to blocks again. What was written and not harvested is forgotten.
+    // Gives write permission back and joins chunks to blocks again. What was written and not harvested is forgotten, and
+    // nothing is held any more.
     // Break-before-make once for all chunks: an invalidation by address would leave the other 511 pages' entries in
     // the TLBs beside the new block.
     void disarm(Ipa ipa, std::uint64_t size) {
@@ -127,8 +131,9 @@ class BasicStage2 {
             for (unsigned i = 0; i < 512; ++i) {
                 if (!pte::is_leaf(table[i], 3) || (table[i] & s2::Writable) == 0) continue;
                 env_->fetch_set(&table[i], s2::W);
-                env_->fetch_clear(&table[i], s2::DBM);
+                env_->fetch_clear(&table[i], s2::DBM | s2::Held);
             }
+            env_->fetch_clear(parent, s2::Held);
             if (can_join(table)) env_->store(parent, *parent & ~pte::Valid);
         });
         env_->flush_all(vttbr_);
@@ -164,26 +169,103 @@ class BasicStage2 {
         return count;
     }
 
+    // --- copy-on-write checkpoints, while the log is armed -------------------------------------------------------
+    // Holds the pages written since the last arm, harvest or hold, and those of marked(word); sink(word, bits) gets both.
+    // No vCPU runs: nobody else changes an entry. Neither W nor DBM stays, so that with either log the next write faults.
+    template <class Marked, class Sink>
+    std::uint64_t hold(Ipa ipa, std::uint64_t size, Marked&& marked, Sink&& sink) {
+        std::uint64_t count = 0;
+        for_each_table(ipa, size, [&](std::uint64_t* parent, std::uint64_t* table, Ipa at) {
+            const bool look = (env_->fetch_clear(parent, s2::Touched) & s2::Touched) != 0 || hardware_;
+            std::uint64_t any = 0;
+            for (unsigned w = 0; w < 8; ++w) {
+                const std::uint64_t word = (at - ipa) / kPage / 64 + w, asked = marked(word);
+                if (asked == 0 && !look) continue;
+                std::uint64_t bits = 0;
+                for (unsigned i = 0; i < 64; ++i) {
+                    std::uint64_t* slot = &table[w * 64 + i];
+                    const std::uint64_t e = __atomic_load_n(slot, __ATOMIC_RELAXED);
+                    if ((e & s2::W) == 0 && (asked >> i & 1) == 0) continue;
+                    if ((e & (s2::Writable | pte::Valid)) != (s2::Writable | pte::Valid)) continue;
+                    env_->put(slot, (e & ~(s2::W | s2::DBM)) | s2::Held);
+                    bits |= 1ull << i;
+                    ++count;
+                }
+                any |= bits;
+                if (bits != 0) sink(word, bits);
+            }
+            if (any != 0) env_->fetch_set(parent, s2::Held);
+        });
+        if (count != 0) env_->flush_all(vttbr_);
+        return count;
+    }
+
+    // Nothing in [ipa, ipa + size) is held any more. Permissions only grow, by what the hardware may do: a TLB that doesn't
+    // know costs a fault. vCPUs may run: a held entry is one that hardware doesn't change.
+    void release(Ipa ipa, std::uint64_t size) {
+        for_each_table(ipa, size, [&](std::uint64_t* parent, std::uint64_t* table, Ipa) {
+            if ((env_->fetch_clear(parent, s2::Held) & s2::Held) == 0) return;
+            for (unsigned i = 0; i < 512; ++i) {
+                const std::uint64_t e = __atomic_load_n(&table[i], __ATOMIC_RELAXED);
+                if ((e & s2::Held) != 0) env_->put(&table[i], (e & ~s2::Held) | dirty_modifier());
+            }
+        });
+    }
+
     // A write met a page without write permission. Resolved: permission given. Stale: it was there already, this
-    // pCPU's TLB held the old entry, which is dropped now. Either way the access is to be retried.
-    WriteFault write_fault(Ipa ipa) {
+    // pCPU's TLB held the old entry, which is dropped now. Either way the access is to be retried. NoRoom: the page is held
+    // and copy(page's IPA, its PA) has no room for a copy; retry when there is some. `around`: of the vCPU, if the pages
+    // behind may be given too.
+    template <class Copy>
+    WriteFault write_fault(Ipa ipa, Copy&& copy, WriteAround* around = nullptr) {
         if (ipa.v >= kIpaSize) return WriteFault::NotWritable;
         unsigned level;
         std::uint64_t* slot = walk(ipa, level);
-        if (!pte::is_leaf(*slot, level)) return *slot == 0 ? WriteFault::NotWritable : WriteFault::Stale;
-        if ((*slot & s2::Writable) == 0) return WriteFault::NotWritable;
+        const std::uint64_t e = __atomic_load_n(slot, __ATOMIC_RELAXED);
+        if (!pte::is_leaf(e, level)) return e == 0 ? WriteFault::NotWritable : WriteFault::Stale;
+        if ((e & s2::Writable) == 0) return WriteFault::NotWritable;
+        if ((e & s2::Held) != 0) {
+            if (!copy(ipa.floor(kPage), Pa(e & pte::kAddress))) return WriteFault::NoRoom;
+            // The entry after the copy, the guest's store after both: store() orders what is before it, and its
+            // barrier what comes after.
+            env_->store(slot, (e & ~s2::Held) | s2::W | dirty_modifier());
+            env_->fetch_set(parent_of(ipa), s2::Touched);
+            return WriteFault::Resolved;
+        }
         if ((env_->fetch_set(slot, s2::W) & s2::W) != 0) {
             env_->flush_page_local(vttbr_, ipa);
             return WriteFault::Stale;
         }
-        if (level == 3) env_->fetch_set(parent_of(ipa), s2::Touched);
+        if (level == 3) {
+            env_->fetch_set(parent_of(ipa), s2::Touched);
+            if (around != nullptr) give_more(slot, ipa, *around);
+        }
         return WriteFault::Resolved;
+    }
+    WriteFault write_fault(Ipa ipa) {
+        return write_fault(ipa, [](Ipa, Pa) { return false; });
     }
 
   private:
     std::uint64_t* table_at(std::uint64_t entry) { return env_->table(Pa(entry & pte::kAddress)); }
     static unsigned index(Ipa ipa, unsigned level) {
         return static_cast<unsigned>(ipa.v >> pte::shift(level)) & (level == 1 ? 1023 : 511);
+    }
+
+    std::uint64_t dirty_modifier() const { return hardware_ ? s2::DBM : 0; }
+
+    // Pages behind one that was given, in the same table. They count as written from now on (WriteAround says why that
+    // is safe); a page that must not be written without more ado ends the run.
+    void give_more(std::uint64_t* slot, Ipa ipa, WriteAround& around) {
+        const std::uint64_t page = ipa.v / kPage, most = around.more(page), room = 511 - index(ipa, 3);
+        std::uint64_t given = 0;
+        for (; given < most && given < room; ++given) {
+            std::uint64_t* next = slot + given + 1;
+            const std::uint64_t e = __atomic_load_n(next, __ATOMIC_RELAXED);
+            if (!pte::is_leaf(e, 3) || (e & s2::Writable) == 0 || (e & s2::Held) != 0) break;
+            if ((e & s2::W) == 0) env_->fetch_set(next, s2::W);
+        }
+        around.gave(page, given);
     }
 
     // The deepest entry that exists for an IPA: a leaf or an empty slot.
@@ -268,6 +350,7 @@ class BasicStage2 {
     Env* env_ = nullptr;
     std::uint64_t* root_ = nullptr;
     std::uint64_t vttbr_ = 0, tables_ = 0;
+    bool hardware_ = false;  // how the log was armed last
 };
 
 }  // namespace proa::hv

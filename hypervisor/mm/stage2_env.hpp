@@ -18,6 +18,7 @@ class Stage2Env {
         __atomic_store_n(slot, v, __ATOMIC_RELEASE);
         dsb_ishst();  // visible to the walkers before anything that relies on it
     }
+    void put(std::uint64_t* slot, std::uint64_t v) { __atomic_store_n(slot, v, __ATOMIC_RELAXED); }
     std::uint64_t fetch_clear(std::uint64_t* slot, std::uint64_t mask) {
         return __atomic_fetch_and(slot, ~mask, __ATOMIC_RELAXED);
     }

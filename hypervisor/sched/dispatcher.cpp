@@ -4,6 +4,7 @@
 #include "hypervisor/arch/sysreg.hpp"
 #include "hypervisor/lib/log.hpp"
 #include "hypervisor/mm/stage2_env.hpp"
+#include "hypervisor/sched/deadline.hpp"
 #include "hypervisor/sched/interrupts.hpp"
 #include "hypervisor/sched/scheduler.hpp"
 #include "hypervisor/sched/timers.hpp"
@@ -228,6 +229,7 @@ std::uint32_t run_state(const Vcpu& v) {
     if ((r & Vcpu::Off) != 0) return 0;
     if ((r & Vcpu::Paused) != 0) return 5;
     if ((r & Vcpu::Exit) != 0) return 4;
+    if ((r & Vcpu::CopyWait) != 0) return 6;
     if ((r & Vcpu::Wfi) != 0) return 3;
     return v.node.state == SchedNode::State::Running ? 2 : 1;
 }
@@ -250,6 +252,7 @@ void leave_hypervisor() {
     Pcpu& self = Pcpu::self();
     for (;;) {
         const std::uint64_t now = CntpctEl0::read();
+        if (now >= deadline()) reach_deadline(now);
         if (now >= next_timer_of(self)) expire_timers(self);
         if (__atomic_exchange_n(&self.resched, 0u, __ATOMIC_ACQUIRE) != 0 || self.current == nullptr ||
             self.current->reasons != 0 || now >= self.slice_end)
@@ -262,6 +265,7 @@ void leave_hypervisor() {
             }
             // One moment decides for both: a timer due by `now` is raised here, a later one is programmed below.
             const std::uint64_t entry = CntpctEl0::read();
+            if (entry >= deadline()) continue;  // it came while the vCPU was loaded: maybe for this very one
             if (v.ptimer.asserted(entry - v.cntvoff)) retime(v);
             if (v.kicked) {
                 v.kicked = false;  // first: a kick from now on is not lost

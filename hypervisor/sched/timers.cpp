@@ -1,6 +1,7 @@
 #include "hypervisor/sched/timers.hpp"
 
 #include "hypervisor/arch/sysreg.hpp"
+#include "hypervisor/sched/deadline.hpp"
 #include "hypervisor/sched/dispatcher.hpp"
 #include "hypervisor/sched/scheduler.hpp"
 
@@ -23,6 +24,7 @@ void recompute(PerCpu& p) {
 
 void program(Pcpu& self, std::uint64_t at) {
     PerCpu& p = per_cpu[self.id];
+    if (const std::uint64_t d = deadline(); d < at) at = d;
     if (p.programmed == at) return;
     p.programmed = at;
     if (at == ~0ull) {

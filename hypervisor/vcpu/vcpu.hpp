@@ -9,6 +9,7 @@
 #include "hypervisor/arch/el1_context.hpp"
 #include "hypervisor/arch/pcpu.hpp"
 #include "hypervisor/lib/spinlock.hpp"
+#include "hypervisor/mm/write_around.hpp"
 #include "hypervisor/vcpu/sched_node.hpp"
 #include "hypervisor/vgic/vgic.hpp"
 
@@ -45,7 +46,8 @@ struct PhysicalTimer {
 
 class Vcpu {
   public:
-    enum Reason : std::uint32_t { Off = 1, Paused = 2, Wfi = 4, Exit = 8 };
+    // CopyWait: its write to a held page found the copy pool full. Taking it away is always safe: it writes again.
+    enum Reason : std::uint32_t { Off = 1, Paused = 2, Wfi = 4, Exit = 8, CopyWait = 16 };
 
     TrapFrame frame{};
     El1Context el1;
@@ -69,6 +71,8 @@ class Vcpu {
     std::uint64_t wake_at = ~0ull;  // physical counter; ~0: no timer runs
     Pcpu* timer_on = nullptr;       // whose CNTHP covers wake_at
     Vcpu* next_timer = nullptr;
+
+    WriteAround write_around;
 
     std::uint64_t exits[static_cast<unsigned>(abi::ExitKind::Count)] = {};
     std::uint64_t run_ticks = 0;

@@ -1,6 +1,6 @@
 """Clients outside both hosts: Redis connections under a steady load that check every reply, and a probe of the longest gap.
 A connection is opened once: one that breaks is an error, never reconnected."""
-import socket, threading, time
+import socket, statistics, threading, time
 
 
 class Reader:
@@ -50,11 +50,14 @@ class Connection(threading.Thread):
         self.sock.settimeout(timeout)
         self.reader, self.pause = Reader(self.sock), pause
         self.replies, self.error, self.gaps, self.last, self.stopping = 0, None, [], time.monotonic(), False
+        self.times = []  # (when the reply came, seconds since the request)
 
     def ask(self, *words):
+        asked = time.monotonic()
         self.sock.sendall(command(*words))
         value = self.reader.reply()
         now = time.monotonic()
+        self.times.append((now, now - asked))
         if now - self.last > 0.02:
             self.gaps.append((self.last, now - self.last))
         self.last = now
@@ -79,8 +82,12 @@ class Writer(Connection):
     def __init__(self, number, *rest):
         super().__init__(*rest)
         self.number, self.sequence, self.written = number, 0, {}
+        self.wanted = threading.Event()  # an audit is
 
     def step(self):
+        if self.wanted.is_set():
+            self.verify()
+            self.wanted.clear()
         self.sequence += 1
         key = f'c{self.number}:{self.sequence % 50}'
         value = f'{self.sequence}:' + 'v' * 100
@@ -119,6 +126,23 @@ class RedisLoad:
         gaps = [g for at, g in list(self.probe.gaps) if at + g >= since]
         return 1e3 * max([*gaps, now - self.probe.last])
 
+    def request_ms(self, since, until=None):
+        """(p50, p99) of what the probe's requests took that were answered in this time."""
+        took = [t for at, t in list(self.probe.times) if since <= at and (until is None or at <= until)]
+        if len(took) < 2:
+            raise ConnectionError(f'{len(took)} replies in that time')
+        cuts = statistics.quantiles(took, n=100, method='inclusive')
+        return 1e3 * cuts[49], 1e3 * cuts[98]
+
+    def audit(self, seconds=90):
+        """While the load goes on: every writer reads back what it was acknowledged. The list of what went wrong."""
+        for w in self.writers:
+            w.wanted.set()
+        end = time.monotonic() + seconds
+        while any(w.wanted.is_set() and not w.error for w in self.writers) and time.monotonic() < end:
+            time.sleep(0.05)
+        return self.errors() or [f'writer {w.number} could not read its writes back in {seconds} s' for w in self.writers if w.wanted.is_set()]
+
     def stop(self):
         """Stops and verifies; the list of what went wrong."""
         for c in self.all:
@@ -133,6 +157,8 @@ class RedisLoad:
                     w.verify()
                 except (OSError, AssertionError) as e:
                     w.error = f'{e}'
+        for c in self.all:
+            c.sock.close()
         return self.errors()
 
 

@@ -115,7 +115,7 @@ def pack(tree, to):
 
 def skeleton(tree, init):
     shutil.rmtree(tree, ignore_errors=True)
-    for d in ('bin', 'proc', 'sys', 'dev', 'tmp', 'run', 'etc', 'lib', 'root', 'var'):
+    for d in ('bin', 'proc', 'sys', 'dev', 'tmp', 'run', 'etc', 'lib', 'root', 'var/lib/proa'):
         (tree / d).mkdir(parents=True)
     shutil.copy(package('busybox-static') / 'bin' / 'busybox', tree / 'bin')
     (tree / 'bin' / 'sh').symlink_to('busybox')
@@ -131,7 +131,7 @@ def stamp(*things):
 
 
 def cached(target, key, build):
-    mark = target.with_suffix('.stamp')
+    mark = target.with_name(target.name + '.stamp')
     if target.exists() and mark.exists() and mark.read_text() == key:
         return target
     print(f'lab: building {target.relative_to(ROOT)}', flush=True)
@@ -179,6 +179,15 @@ def guest_disk():
         disk.unlink(missing_ok=True)
         run('mke2fs', '-q', '-t', 'ext4', '-d', tree, disk, '64M')
     return cached(OUT / 'guest.ext4', stamp(*[t.name for t in (*redis, *trees)], Path(__file__)), build)
+
+
+def state_disk():
+    """An empty file system for what a host must not forget when it dies."""
+    def build():
+        disk = OUT / 'state.ext4'
+        disk.unlink(missing_ok=True)
+        run('mke2fs', '-q', '-t', 'ext4', disk, '64M')
+    return cached(OUT / 'state.ext4', stamp(Path(__file__)), build)
 
 
 def closure(name):

@@ -13,15 +13,20 @@ template <class State>
 class Explorer {
   public:
     template <class Next>
-    Explorer(const State& first, Next&& next) {
-        states_.push_back({first, 0, "start", {}});
+    Explorer(const State& first, Next&& next) : Explorer(first, next, [](const State&) { return false; }) {}
+
+    // Goes no further once a state is `enough`: the last one then.
+    template <class Next, class Enough>
+    Explorer(const State& first, Next&& next, Enough&& enough) {
+        states_.push_back({first, 0, "start"});
         index_[first] = 0;
-        for (std::size_t at = 0; at < states_.size(); ++at) {
+        for (std::size_t at = 0; at < states_.size() && !enough(states_.back().state); ++at) {
             const State here = states_[at].state;
+            bool over = false;
             next(here, [&](const State& to, const char* what) {
-                const auto [i, fresh] = index_.try_emplace(to, states_.size());
-                if (fresh) states_.push_back({to, at, what, {}});
-                states_[at].to.push_back(i->second);
+                if (over || !index_.try_emplace(to, states_.size()).second) return;
+                states_.push_back({to, at, what});
+                over = enough(to);
             });
         }
     }
@@ -64,7 +69,6 @@ class Explorer {
         State state;
         std::size_t from;
         const char* what;
-        std::vector<std::size_t> to;
     };
     std::vector<Node> states_;
     std::map<State, std::size_t> index_;

@@ -6,6 +6,8 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <condition_variable>
+#include <deque>
+#include <functional>
 #include <future>
 #include <mutex>
 #include <random>
@@ -15,9 +17,10 @@
 
 namespace proa::test {
 
-class FakeMachine final : public vmm::Machine {
+class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
   public:
-    explicit FakeMachine(vmm::GuestMemory& m, unsigned seed) : memory_(m), log_(m.pages()), random_(seed) {
+    explicit FakeMachine(vmm::GuestMemory& m, unsigned seed)
+        : memory_(m), log_(m.pages()), held_(m.pages()), random_(seed) {
         state_.vcpus.resize(2);
         for (auto& v : state_.vcpus) v.version = abi::kStateVersion;
         state_.vcpus[0].power = abi::PowerState::On;
@@ -87,6 +90,7 @@ class FakeMachine final : public vmm::Machine {
         log_.drain_into(into);
         return n;
     }
+    vmm::Checkpointer* checkpoints() override { return this; }
     vmm::Result<abi::GuestStats> stats() override { return abi::GuestStats{}; }
     int event_fd() const override { return -1; }
     void dispatch(vmm::MachineEvents&) override {}
@@ -105,17 +109,85 @@ class FakeMachine final : public vmm::Machine {
     }
     vmm::MachineState& state() { return state_; }
 
+    // As if time had passed: the fence, if there is one, stops the guest now.
+    void reach_fence() {
+        std::lock_guard lock(mutex_);
+        if (fence_ != 0) trip();
+    }
+    bool has_fence() {
+        std::lock_guard lock(mutex_);
+        return fence_ != 0;
+    }
+    std::function<void()> when_fenced;  // set before it runs
+
     std::atomic<unsigned> pages_per_ms{0}, throttle{0}, most_throttled{0};
     std::atomic<bool> fail_run{false}, fail_load{false};
     abi::DirtyLogMode mode = abi::DirtyLogMode::Off;
 
   private:
+    using Clock = std::chrono::steady_clock;
+    vmm::Result<void> start(abi::DirtyLogMode m) override { return dirty_log(m); }
+    vmm::Result<void> stop() override {
+        (void)release_all();
+        return dirty_log(abi::DirtyLogMode::Off);
+    }
+    vmm::Result<std::uint64_t> hold(dirtylog::Bitmap& pages) override {
+        std::lock_guard lock(mutex_);
+        if (running_) return vmm::fail("not paused");
+        log_.drain_into(pages);
+        for (std::uint64_t p = 0; p < pages.pages(); ++p)
+            if (pages.test(p)) held_.set(p);
+        return pages.count();
+    }
+    vmm::Result<void> resume() override { return run(); }
+    void take_copies(const Copied& f) override {
+        std::lock_guard lock(mutex_);
+        for (; taken_ < copies_.size(); ++taken_) f(copies_[taken_].first, copies_[taken_].second);
+    }
+    vmm::Result<void> release(std::uint64_t first, std::uint64_t pages) override {
+        std::lock_guard lock(mutex_);
+        for (std::uint64_t w = first / 64; w < (first + pages) / 64; ++w) (void)held_.take_word(w);
+        return {};
+    }
+    vmm::Result<void> release_all() override {
+        std::lock_guard lock(mutex_);
+        held_.drain([](auto, auto) {});
+        copies_.clear();
+        taken_ = 0;
+        return {};
+    }
+    void fence_at(std::uint64_t counter) override {
+        std::lock_guard lock(mutex_);
+        fence_ = counter;
+        if (fence_ != 0 && fence_ <= now()) trip();
+    }
+    std::uint64_t counter() const override { return now(); }
+    std::uint64_t counter_hz() const override { return 1'000'000'000; }
+    static std::uint64_t now() {
+        return static_cast<std::uint64_t>(Clock::now().time_since_epoch() / std::chrono::nanoseconds(1));
+    }
+    void trip() {  // under the lock
+        fence_ = 0;
+        running_ = false;
+        if (when_fenced) when_fenced();
+    }
+    void before_write(std::uint64_t page) {  // under the lock
+        if (!held_.test(page)) return;
+        const auto b = memory_.page(page);
+        copies_.emplace_back(page, std::vector<std::uint8_t>(b.begin(), b.end()));
+        held_words_without(page);
+    }
+    void held_words_without(std::uint64_t page) {
+        const std::uint64_t rest = held_.take_word(page / 64) & ~(1ull << page % 64);
+        held_.or_word(page / 64, rest);
+    }
     void execute() {
         for (std::unique_lock lock(mutex_);;) {
             changed_.wait(lock, [this] { return end_ || running_; });
             if (end_) return;
             for (unsigned i = pages_per_ms * (100 - throttle) / 100; i > 0; --i) {
                 const std::uint64_t page = random_() % memory_.pages();
+                before_write(page);
                 memory_.page(page)[random_() % 4096] = static_cast<std::uint8_t>(random_());
                 if (mode != abi::DirtyLogMode::Off) log_.set(page);
                 ++writes_;
@@ -124,7 +196,10 @@ class FakeMachine final : public vmm::Machine {
         }
     }
     vmm::GuestMemory& memory_;
-    dirtylog::Bitmap log_;
+    dirtylog::Bitmap log_, held_;
+    std::deque<std::pair<std::uint64_t, std::vector<std::uint8_t>>> copies_;  // addresses stay
+    std::size_t taken_ = 0;
+    std::uint64_t fence_ = 0;
     std::mt19937_64 random_;
     vmm::MachineState state_;
     std::uint64_t writes_ = 0;
@@ -164,6 +239,62 @@ class FakeDevice final : public vmm::Device {
 
   private:
     std::string name_;
+};
+
+// Frames are numbers.
+class FakeOutput final : public vmm::Output {
+  public:
+    void send(std::uint64_t frame) {
+        std::lock_guard lock(mutex_);
+        if (shut_) return;
+        if (holding_)
+            held_.emplace_back(epoch_, frame);
+        else
+            left_.push_back(frame);
+    }
+    std::vector<std::uint64_t> left() {
+        std::lock_guard lock(mutex_);
+        return left_;
+    }
+    bool holds() {
+        std::lock_guard lock(mutex_);
+        return holding_;
+    }
+    void hold(std::uint64_t epoch) override {
+        std::lock_guard lock(mutex_);
+        holding_ = true;
+        epoch_ = epoch;
+    }
+    void seal(std::uint64_t epoch) override {
+        std::lock_guard lock(mutex_);
+        epoch_ = epoch;
+    }
+    void release(std::uint64_t epoch) override {
+        std::lock_guard lock(mutex_);
+        for (; !held_.empty() && held_.front().first <= epoch; held_.pop_front())
+            left_.push_back(held_.front().second);
+    }
+    void open() override {
+        release(~0ull);
+        std::lock_guard lock(mutex_);
+        holding_ = false;
+    }
+    void shut() override {
+        std::lock_guard lock(mutex_);
+        held_.clear();
+        shut_ = true;
+    }
+    vmm::OutputHeld held() const override {
+        std::lock_guard lock(mutex_);
+        return {held_.size(), held_.size() * 64, 0};
+    }
+
+  private:
+    mutable std::mutex mutex_;
+    std::deque<std::pair<std::uint64_t, std::uint64_t>> held_;
+    std::vector<std::uint64_t> left_;
+    std::uint64_t epoch_ = 0;
+    bool holding_ = false, shut_ = false;
 };
 
 class FakeGuest final : public vmm::Guest {
@@ -208,8 +339,20 @@ class FakeGuest final : public vmm::Guest {
         return {};
     }
 
+    FakeOutput* output() override { return &output_; }
+    vmm::Result<void> pause_briefly() override {
+        if (auto r = machine_.pause(); !r) return r;
+        for (auto* d : devices_) d->quiesce();
+        return {};
+    }
+    vmm::Result<void> go_on() override {
+        for (auto* d : devices_) d->resume();
+        return machine_.run();
+    }
+
   private:
     std::string name_ = "fake";
+    FakeOutput output_;
     std::vector<std::uint8_t> ram_;
     vmm::GuestMemory memory_;
     FakeMachine machine_;

@@ -4,6 +4,7 @@ import argparse, importlib, os, pkgutil, re, signal, subprocess, sys, time
 from pathlib import Path
 from . import harness
 from tests.lab import images
+from tests.lab.host import DISKS
 
 ROOT = images.ROOT
 
@@ -34,7 +35,7 @@ def run_one(name, function):
 
 
 def sweep(session):
-    """Ends what a case left behind: its session's processes, and the namespaces named after its pid."""
+    """Ends what a case left behind: its session's processes, and the disks and namespaces named after its pid."""
     for entry in Path('/proc').iterdir():
         if entry.name.isdigit():
             try:
@@ -46,6 +47,8 @@ def sweep(session):
                     os.kill(int(entry.name), signal.SIGKILL)
                 except OSError:
                     pass
+    for disk in DISKS.glob(f'proa-{session}-*'):
+        disk.unlink(missing_ok=True)
     for line in subprocess.run(['ip', 'netns', 'list'], capture_output=True, text=True).stdout.splitlines():
         if line.startswith(f'proa-{session}-'):
             subprocess.run(['ip', 'netns', 'del', line.split()[0]], capture_output=True)

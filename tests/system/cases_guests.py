@@ -2,29 +2,7 @@
 import json, re, time
 from tests.lab.lab import Lab
 from . import case, expect, expect_eq, retry
-from .guests import check_healthy, console, create, gone, plain
-
-
-def says(host, name, text, seconds=90):
-    return retry(f'{name} prints {text!r}', lambda: text in console(host, name) and console(host, name), seconds)
-
-
-def count(host, name, text):
-    return console(host, name).count(text)
-
-
-def goes_on(host, name, text, lines=3, seconds=90):
-    """The guest says `text` a few more times from now on."""
-    before = count(host, name, text)
-    retry(f'{name} goes on to print {text!r}', lambda: count(host, name, text) >= before + lines, seconds)
-
-
-def free_pages(host):
-    return json.loads(host.sh('proa --json info'))['free_pages']
-
-
-def huge_pages(host):
-    return int(host.sh('cat /sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages'))
+from .guests import check_healthy, console, count, create, free_pages, goes_on, gone, huge_pages, plain, says
 
 
 @case()

@@ -1,7 +1,8 @@
 """Bare-metal test guests (tests/guests): on plain QEMU, and on a lab's hosts."""
-import subprocess
+import json, subprocess
 from tests.lab import images
 from tests.lab.lab import LabError
+from . import retry
 
 IMAGES = images.BUILD / 'tests' / 'guests'
 
@@ -35,3 +36,25 @@ def check_healthy(host):
         for word in ('PANIC', 'Oops', 'BUG:', 'Call trace', 'detected stalls', 'SError', 'Unable to handle'):
             if word in log:
                 raise LabError(f'{source} says {word}:\n' + '\n'.join(l for l in log.splitlines() if word in l)[:800])
+
+
+def says(host, name, text, seconds=90):
+    return retry(f'{name} prints {text!r}', lambda: text in console(host, name) and console(host, name), seconds)
+
+
+def count(host, name, text):
+    return console(host, name).count(text)
+
+
+def goes_on(host, name, text, lines=3, seconds=90):
+    """The guest says `text` a few more times from now on."""
+    before = count(host, name, text)
+    retry(f'{name} goes on to print {text!r}', lambda: count(host, name, text) >= before + lines, seconds)
+
+
+def free_pages(host):
+    return json.loads(host.sh('proa --json info'))['free_pages']
+
+
+def huge_pages(host):
+    return int(host.sh('cat /sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages'))

@@ -45,6 +45,7 @@ Result<std::vector<std::uint8_t>> gunzip(const std::vector<std::uint8_t>& in, st
 Result<void> put(GuestMemory& m, std::uint64_t gpa, std::span<const std::uint8_t> bytes, const char* what) {
     auto to = m.slice(gpa, bytes.size());
     if (!to) return fail(std::string(what) + " does not fit into the guest's memory", "raise `memory`");
+    m.before_write(gpa, bytes.size());  // a reboot under protection
     std::memcpy(to->data(), bytes.data(), bytes.size());
     m.mark_dirty(gpa, bytes.size());
     return {};

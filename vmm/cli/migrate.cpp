@@ -1,12 +1,8 @@
 // `proa migrate`: a progress bar while it runs, a summary when it is done.
-#include <signal.h>
-#include <unistd.h>
-
-#include <chrono>
 #include <cstdio>
 #include <string>
-#include <thread>
 
+#include "vmm/cli/interrupt.hpp"
 #include "vmm/cli/verbs.hpp"
 
 namespace proa::vmm::cli {
@@ -28,36 +24,11 @@ void draw(const Json& p) {
     if (const unsigned t = p.value("throttle", 0u); t != 0) std::fprintf(stderr, "throttled %u%%  ", t);
 }
 
-// The first Ctrl-C asks for the cancellation and lets the answer come (exit code 5, or 0 if it was too late); the second
-// one leaves at once, and proad cancels because the command is gone.
-void cancel_on_interrupt(const Context& c, const std::string& guest) {
-    sigset_t interrupts;
-    sigemptyset(&interrupts);
-    sigaddset(&interrupts, SIGINT);
-    ::pthread_sigmask(SIG_BLOCK, &interrupts, nullptr);
-    std::thread([=, socket = c.socket] {
-        int which = 0;
-        ::sigwait(&interrupts, &which);
-        // sudo and timeout send a signal to the process and to its group: within a second it is the same Ctrl-C.
-        const auto first = std::chrono::steady_clock::now();
-        const auto pressed_again = [&](const timespec& within) {
-            return ::sigtimedwait(&interrupts, nullptr, &within) == SIGINT &&
-                   std::chrono::steady_clock::now() - first > std::chrono::seconds(1);
-        };
-        std::fprintf(stderr, "\nproa: cancelling; %s stays here\n", guest.c_str());
-        const Json cancel{{"guest", guest}, {"cmd", "migrate-cancel"}, {"args", Json::object()}};
-        // Refused while the hosts still talk about whether it may move at all: said again.
-        bool asked = false;
-        do asked = asked || call(socket, "guest", cancel).has_value();
-        while (!pressed_again({0, 200'000'000}));
-        ::_exit(130);
-    }).detach();
-}
-
 }  // namespace
 
 int migrate(const Context& c, const Json& request, bool show_progress) {
-    cancel_on_interrupt(c, request.at("guest").get<std::string>());
+    const std::string guest = request.at("guest");
+    cancel_on_interrupt(c, {guest, "migrate-cancel", guest + " stays here"});
     bool drew = false;
     Json done;
     const int e = ask(c, "migrate", request, done, [&](const Json& p) {
@@ -80,8 +51,8 @@ int migrate(const Context& c, const Json& request, bool show_progress) {
         pages += r.value("pages", 0ull), zero += r.value("zero", 0ull);
     std::printf(
         "%s moved to %s: %zu rounds, %llu pages (%llu zero), %.1f MB sent, %.1f s in all, downtime %.0f ms\n",
-        request.at("guest").get<std::string>().c_str(), request.at("host").get<std::string>().c_str(),
-        done["rounds"].size(), static_cast<unsigned long long>(pages), static_cast<unsigned long long>(zero),
+        guest.c_str(), request.at("host").get<std::string>().c_str(), done["rounds"].size(),
+        static_cast<unsigned long long>(pages), static_cast<unsigned long long>(zero),
         static_cast<double>(done.value("wire_bytes", 0ull)) / 1048576,
         static_cast<double>(done.value("total_ms", 0ull)) / 1e3, done.value("downtime_ms", 0.0));
     if (const Json d = done.value("downtime", Json::object()); show_progress && !d.empty())

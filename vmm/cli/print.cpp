@@ -63,6 +63,7 @@ std::string state_letters(const Json& g) {
         if (!running && all_blocked) s[1] = 'b';
     }
     if (state == "paused" || state == "created" || state == "incoming" || state == "in-doubt") s[2] = 'p';
+    if (state == "standby") s[2] = 'w';
     if (state == "stopped") s[3] = 's';
     if (state == "crashed") s[4] = 'c';
     if (state == "unresponsive") s[5] = 'd';

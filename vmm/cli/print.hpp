@@ -6,7 +6,8 @@
 
 namespace proa::vmm::cli {
 
-// As xl list: r(unning) b(locked) p(aused) s(topped) c(rashed), and d for one whose proa-vm does not answer.
+// As xl list: r(unning) b(locked) p(aused) s(topped) c(rashed), d for one whose proa-vm does not answer; and w, in p's
+// place, for a standby that waits for its primary's end.
 std::string state_letters(const Json& guest);
 std::string format_list(const Json& guests, double cntfrq);
 std::string format_vcpus(const Json& guests, double cntfrq);

@@ -47,6 +47,7 @@ class Schema {
             note("maxmem", "there is no ballooning; memory stays as `memory` says");
         if (number("maxvcpus", n, 1, 1024) && static_cast<unsigned>(n) != out_.vcpus)
             note("maxvcpus", "vCPUs are not hot-plugged; `vcpus` counts");
+        if (number("auto_reprotect", n, 0, 1)) out_.auto_reprotect = n != 0;
         cpus();
         list("disk", [&](const std::string& s, unsigned line) { disk(s, line); });
         list("vif", [&](const std::string& s, unsigned line) { vif(s, line); });
@@ -262,6 +263,12 @@ bool parse_cpu_list(const std::string& text, std::uint64_t& mask) {
     if (set == 0) return false;
     mask = set;
     return true;
+}
+
+std::vector<std::string> disk_paths(const GuestConfig& c) {
+    std::vector<std::string> paths;
+    for (const auto& d : c.disks) paths.push_back(d.path);
+    return paths;
 }
 
 Result<GuestConfig> parse_config(const std::string& text, const std::string& file,

@@ -27,6 +27,7 @@ struct GuestConfig {
     std::vector<VifConfig> vifs;
     std::uint64_t pcpus = ~0ull;  // `cpus`: bit per pCPU, for every vCPU
     OnEnd on_poweroff = OnEnd::Destroy, on_reboot = OnEnd::Restart, on_crash = OnEnd::Destroy;
+    bool auto_reprotect = false;        // high availability: protect it again when a lost host is back
     std::vector<std::string> warnings;  // unknown keys, mappings: one line each
     std::string text;                   // what it was parsed from
 };
@@ -34,6 +35,8 @@ struct GuestConfig {
 // `file` is for messages. Extra `key=value` settings may follow in `overrides`, as on xl's command line.
 Result<GuestConfig> parse_config(const std::string& text, const std::string& file,
                                  const std::vector<std::string>& overrides = {});
+
+std::vector<std::string> disk_paths(const GuestConfig& c);
 
 // The syntax alone: values by key, with the line each was set on.
 struct CfgValue {

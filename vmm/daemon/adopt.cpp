@@ -83,8 +83,13 @@ void Daemon::adopt() {
             forget(name);
             continue;
         }
-        GuestEntry g{name, slot, pid, memfd_of(pid), !option_of(pid, "--incoming").empty(), ""};
+        GuestEntry g{name, slot, pid, memfd_of(pid), !option_of(pid, "--incoming").empty(), "", {}, false};
         std::ifstream(file_of(name, "session")) >> g.session;
+        std::ifstream config(file_of(name, "cfg"));
+        if (auto c = parse_config({std::istreambuf_iterator<char>(config), {}}, file_of(name, "cfg")); c) {
+            g.disks = disk_paths(*c);
+            g.auto_reprotect = c->auto_reprotect;
+        }
         guests_[name] = g;
         watch(name, pid);
         spdlog::info("found {} in slot {}, process {}", name, g.slot, pid);

@@ -153,7 +153,7 @@ Result<GuestEntry> Daemon::spawn(const GuestConfig& c, const StartRequest& r) {
         ::close(*memfd);
         return fail(std::string("cannot start proa-vm: ") + std::strerror(errno));
     }
-    return GuestEntry{c.name, *slot, pid, *memfd, r.incoming, r.session};
+    return GuestEntry{c.name, *slot, pid, *memfd, r.incoming, r.session, disk_paths(c), c.auto_reprotect};
 }
 
 std::string Daemon::tail_of_log(const std::string& name) const {

@@ -20,6 +20,10 @@ struct DaemonOptions {
                 vm_program = "proa-vm";
     std::uint16_t port = 4650;
     bool plaintext = false;  // peers without TLS: only by an explicit flag
+    // High availability. Who decides which host may run a protected guest, and how this one calls itself there; `unsafe`: a
+    // pair without witness, by an explicit flag.
+    std::string witness, name;
+    bool witness_unsafe = false;
 };
 
 struct GuestEntry {
@@ -27,7 +31,9 @@ struct GuestEntry {
     unsigned slot = 0;
     int pid = 0, memfd = -1;
     bool incoming = false;
-    std::string session;  // incoming: the token
+    std::string session;             // incoming: the token
+    std::vector<std::string> disks;  // their paths
+    bool auto_reprotect = false;     // as its config says
 };
 
 class Daemon {
@@ -39,6 +45,7 @@ class Daemon {
     const DaemonOptions& options() const { return options_; }
     CommandRegistry& commands() { return commands_; }
     HostFunction& host() { return *host_; }
+    const std::map<std::string, GuestEntry>& guests() const { return guests_; }
     const GuestEntry* find(const std::string& name) const;
     const GuestEntry* find_session(const std::string& session) const;
     std::string socket_of(const std::string& name) const { return file_of(name, "sock"); }

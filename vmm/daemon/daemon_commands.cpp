@@ -113,7 +113,8 @@ void Daemon::list(const Reply& r) {
                     all->guests.push_back({{"name", entry.name},
                                            {"slot", entry.slot},
                                            {"pid", entry.pid},
-                                           {"state", "unresponsive"}});
+                                           {"state", "unresponsive"},
+                                           {"protection", ""}});
             },
             kListTimeout);
 }

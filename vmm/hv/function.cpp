@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <thread>
 
 namespace proa::vmm {
@@ -53,6 +54,7 @@ std::string status_text(abi::Status s, const abi::Command& c) {
         case abi::Status::NotFound: return "there is no guest in this slot";
         case abi::Status::Unsupported: return "this host does not support it";
         case abi::Status::Denied: return "memory was offered that is not the control domain's";
+        case abi::Status::Fenced: return "the guest's fence has passed: its right to run here has ended";
     }
     return "unknown status " + std::to_string(static_cast<int>(s));
 }
@@ -147,6 +149,7 @@ Result<abi::Command> ControlFunction::run(abi::Op op, const char* what,
         c.status = abi::Status::Unsupported;
         unsigned i = 0;
         for (const std::uint64_t a : args) c.args[i++] = a;
+        while (i < std::size(c.args)) c.args[i++] = 0;
         write(abi::reg::Doorbell, 0);
         abi::Status s;
         __atomic_load(&c.status, &s, __ATOMIC_ACQUIRE);

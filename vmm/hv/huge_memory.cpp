@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,8 +15,8 @@ namespace {
 constexpr unsigned kHuge2M = 21u << 26;  // MFD_HUGE_2MB
 constexpr std::uint64_t kPresent = 1ull << 63, kFrame = (1ull << 55) - 1;
 
-std::string pool_remedy(std::uint64_t bytes) {
-    return "the guest needs " + std::to_string(bytes / HugeMemory::kChunk) +
+std::string pool_remedy(std::uint64_t bytes, const std::string& who = "the guest") {
+    return who + " needs " + std::to_string(bytes / HugeMemory::kChunk) +
            " huge pages of 2 MiB: raise /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages or lower "
            "`memory`";
 }
@@ -49,8 +50,35 @@ Result<std::unique_ptr<HugeMemory>> HugeMemory::map(int fd, std::uint64_t bytes)
     return m;
 }
 
+Result<std::unique_ptr<HugeMemory>> HugeMemory::append(std::uint64_t bytes, const std::string& what) {
+    struct stat st {};
+    const int fd = ::fcntl(fd_, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0 || ::fstat(fd, &st) != 0) {
+        auto e = fail("cannot extend guest memory: " + std::string(std::strerror(errno)));
+        if (fd >= 0) ::close(fd);
+        return e;
+    }
+    const off_t at = st.st_size, end = at + static_cast<off_t>(bytes);
+    void* p = MAP_FAILED;
+    if (::ftruncate(fd, end) == 0 && ::fallocate(fd, 0, at, static_cast<off_t>(bytes)) == 0)
+        p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE | MAP_LOCKED, fd, at);
+    if (p == MAP_FAILED) {
+        auto e = fail("cannot reserve " + std::to_string(bytes >> 20) + " MiB of huge pages for " + what +
+                          ": " + std::strerror(errno),
+                      pool_remedy(bytes, what));
+        (void)!::ftruncate(fd, at);
+        ::close(fd);
+        return e;
+    }
+    std::unique_ptr<HugeMemory> m(new HugeMemory(fd, static_cast<std::uint8_t*>(p), bytes));
+    m->appended_at_ = static_cast<std::uint64_t>(at);
+    if (auto r = m->find_physical(); !r) return tl::unexpected(r.error());
+    return m;
+}
+
 HugeMemory::~HugeMemory() {
     ::munmap(base_, size_);
+    if (appended_at_ != 0) (void)!::ftruncate(fd_, static_cast<off_t>(appended_at_));
     ::close(fd_);
 }
 

@@ -19,6 +19,9 @@ class HugeMemory {
     // Takes `fd`. Every page is present and its physical address known when this returns.
     static Result<std::unique_ptr<HugeMemory>> map(int fd, std::uint64_t bytes);
     ~HugeMemory();
+    // More of the same memfd, behind what it has (nothing was appended yet); it shrinks again with the piece, which goes first.
+    // Whoever holds the memfd holds this too: proa-hv may write it until a killed process's guest has been stopped.
+    Result<std::unique_ptr<HugeMemory>> append(std::uint64_t bytes, const std::string& what);
     HugeMemory(const HugeMemory&) = delete;
     HugeMemory& operator=(const HugeMemory&) = delete;
 
@@ -32,6 +35,7 @@ class HugeMemory {
     int fd_;
     std::uint8_t* base_;
     std::uint64_t size_;
+    std::uint64_t appended_at_ = 0;  // 0: it is all of the file that counts
     std::vector<std::uint64_t> physical_;
 };
 

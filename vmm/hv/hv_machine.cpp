@@ -19,7 +19,7 @@ Result<std::unique_ptr<HvMachine>> HvMachine::create(unsigned slot, HugeMemory& 
     auto& area = *reinterpret_cast<abi::ControlArea*>(huge.bytes().data() + ram);
     auto f = ControlFunction::open(slot, area, huge.physical(ram / HugeMemory::kChunk));
     if (!f) return tl::unexpected(f.error());
-    std::unique_ptr<HvMachine> m(new HvMachine(std::move(*f), config));
+    std::unique_ptr<HvMachine> m(new HvMachine(std::move(*f), huge, config));
     abi::CreateArgs a{};
     a.abi_version = abi::kAbiVersion;
     a.vcpus = config.vcpus;
@@ -38,7 +38,9 @@ Result<std::unique_ptr<HvMachine>> HvMachine::create(unsigned slot, HugeMemory& 
 }
 
 HvMachine::~HvMachine() {
-    if (created_) (void)simple(abi::Op::Destroy, "destroy guest");
+    if (!created_) return;
+    (void)checkpointer_.stop();
+    (void)simple(abi::Op::Destroy, "destroy guest");
 }
 
 Result<void> HvMachine::map_ram(HugeMemory& huge) {
@@ -191,6 +193,7 @@ void HvMachine::dispatch(MachineEvents& to) {
     const std::uint64_t life = take(ev.lifecycle);
     if ((life & abi::life::PowerOff) != 0) to.powered_off();
     if ((life & abi::life::Reset) != 0) to.reset_requested();
+    if ((life & abi::life::Fenced) != 0) to.fenced();
     if ((life & abi::life::Crash) != 0) to.crashed("a vCPU did what cannot be resumed (proa dmesg tells)");
 }
 

@@ -2,13 +2,14 @@
 #pragma once
 #include "vmm/hv/function.hpp"
 #include "vmm/hv/huge_memory.hpp"
+#include "vmm/hv/hv_checkpointer.hpp"
 #include "vmm/machine.hpp"
 
 namespace proa::vmm {
 
 class HvMachine final : public Machine {
   public:
-    // `huge` is the guest's RAM followed by one chunk for the control area.
+    // `huge` is the guest's RAM followed by one chunk for the control area; it outlives the machine.
     static Result<std::unique_ptr<HvMachine>> create(unsigned slot, HugeMemory& huge,
                                                      const MachineConfig& config);
     ~HvMachine() override;
@@ -29,13 +30,14 @@ class HvMachine final : public Machine {
     bool has_hardware_dirty_log() const override { return hardware_dirty_; }
     Result<void> dirty_log(abi::DirtyLogMode mode) override;
     Result<std::uint64_t> harvest(dirtylog::Bitmap& into) override;
+    Checkpointer* checkpoints() override { return &checkpointer_; }
     Result<abi::GuestStats> stats() override;
     int event_fd() const override { return function_->interrupt_fd(); }
     void dispatch(MachineEvents& to) override;
 
   private:
-    HvMachine(std::unique_ptr<ControlFunction> f, const MachineConfig& c)
-        : function_(std::move(f)), config_(c) {}
+    HvMachine(std::unique_ptr<ControlFunction> f, HugeMemory& huge, const MachineConfig& c)
+        : function_(std::move(f)), config_(c), checkpointer_(*function_, *c.memory, huge) {}
     Result<void> map_ram(HugeMemory& huge);
     void answer_exit(unsigned vcpu, MachineEvents& to);
     template <class T>
@@ -47,6 +49,7 @@ class HvMachine final : public Machine {
     std::unique_ptr<ControlFunction> function_;
     MachineConfig config_;
     bool created_ = false, hardware_dirty_ = false;
+    HvCheckpointer checkpointer_;  // goes before the function it talks to
 };
 
 }  // namespace proa::vmm

@@ -2,6 +2,9 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <iterator>
+
+#include "vmm/process/checkpoint_probe.hpp"
 #include "vmm/process/guest_process.hpp"
 
 namespace proa::vmm {
@@ -22,16 +25,17 @@ Json GuestProcess::info() {
            {"pid", ::getpid()},
            {"state", name_of(state_)},
            {"memory_mib", config_.memory_mib},
-           {"vcpus", config_.vcpus}};
+           {"vcpus", config_.vcpus},
+           {"protection", ""}};  // describe_more() knows better
     if (auto s = machine_->stats()) {
         std::uint64_t ticks = 0;
         Json list = Json::array();
-        static const char* const states[] = {"off", "runnable", "running", "blocked", "exit", "paused"};
+        static const char* const states[] = {"off", "runnable", "running", "blocked", "exit", "paused", "copy"};
         for (unsigned i = 0; i < s->vcpus; ++i) {
             ticks += s->vcpu[i].run_ticks;
             list.push_back({{"vcpu", i},
                             {"pcpu", s->vcpu[i].pcpu},
-                            {"state", states[s->vcpu[i].state % 6]},
+                            {"state", states[s->vcpu[i].state % std::size(states)]},
                             {"run_ticks", s->vcpu[i].run_ticks},
                             {"affinity", s->vcpu[i].affinity}});
         }
@@ -46,18 +50,27 @@ Json GuestProcess::info() {
         j["table_pages"] = s->table_pages;
         j["dirty_log_mode"] = s->dirty_log_mode;
         j["throttle"] = s->throttle;
+        j["copied_pages"] = s->copied_pages;
+        j["copy_waits"] = s->copy_waits;
     }
     Json disks = Json::array(), vifs = Json::array();
     for (const auto& d : config_.disks) disks.push_back({{"path", d.path}, {"read_only", d.read_only}});
     for (const auto& v : config_.vifs) vifs.push_back({{"bridge", v.bridge}});
     j["disks"] = disks;
     j["vifs"] = vifs;
+    if (describe_more_) describe_more_(j);
     return j;
 }
 
 void GuestProcess::register_commands() {
     commands_.add("info", [this](const Json&, const Reply& r) { r.ok(info()); });
-    commands_.add("pause", [this](const Json&, const Reply& r) {
+    const auto busy = [this](const Reply& r) {
+        if (occupied_.empty()) return false;
+        r.fail("refused", {config_.name + " is " + occupied_, "proa unprotect it first"});
+        return true;
+    };
+    commands_.add("pause", [this, busy](const Json&, const Reply& r) {
+        if (busy(r)) return;
         if (state_ != GuestState::Running)
             return r.fail("refused", {config_.name + " is " + name_of(state_) + ", not running", ""});
         answer(r, pause());
@@ -107,10 +120,14 @@ void GuestProcess::register_commands() {
         r.fail("invalid", {"no vCPU " + which, "proa vcpu-list shows them"});
     });
     // For measurements (the bench guest): what tracking costs without a migration around it.
-    commands_.add("dirty-log", [this](const Json& a, const Reply& r) {
-        if (state_ != GuestState::Running)
+    commands_.add("dirty-log", [this, busy](const Json& a, const Reply& r) {
+        if (busy(r)) return;
+        // A fence can be taken away from a guest that it has stopped.
+        if (state_ != GuestState::Running && a.at("mode") != "fence")
             return r.fail("refused", {config_.name + " is " + name_of(state_) + ", not running", ""});
         const std::string mode = a.at("mode");
+        if (mode == "checkpoint") return probe_checkpoints(*this, a, r);
+        if (mode == "fence") return probe_fence(*machine_, a, r);
         if (mode == "harvest") {
             dirtylog::Bitmap dirty(memory().pages());
             const auto start = std::chrono::steady_clock::now();

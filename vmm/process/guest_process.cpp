@@ -5,15 +5,18 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <iterator>
 
 #include "vmm/process/mac.hpp"
 #include "vmm/virtio/block.hpp"
+#include "vmm/virtio/tap.hpp"
 
 namespace proa::vmm {
 
 const char* name_of(GuestState s) {
-    static const char* const names[] = {"created",  "running",  "paused",  "migrating", "switching",
-                                        "incoming", "in-doubt", "stopped", "crashed"};
+    static const char* const names[] = {"created",  "running", "paused",   "migrating", "switching",
+                                        "incoming", "standby", "in-doubt", "stopped",   "crashed"};
+    static_assert(std::size(names) == static_cast<unsigned>(GuestState::Crashed) + 1);
     return names[static_cast<unsigned>(s)];
 }
 
@@ -77,6 +80,7 @@ Result<void> GuestProcess::build() {
     for (const auto& d : config_.disks) {
         auto b = BlockBackend::open(d.path, d.read_only, post);
         if (!b) return tl::unexpected(b.error());
+        if (!d.read_only) disks_.push_back(b->get());
         if (auto r = add_virtio(slot++, std::move(*b)); !r) return r;
     }
     for (std::size_t i = 0; i < config_.vifs.size(); ++i) {
@@ -86,12 +90,15 @@ Result<void> GuestProcess::build() {
             v.bridge);
         if (!tap) return tl::unexpected(tap.error());
         TapPort* port = tap->get();
+        auto gate = gates_.gate(std::move(*tap));
+        OutputGate* const output = gate.get();
         auto net = std::make_unique<NetBackend>(
-            std::move(*tap), mac_for(config_.name, i, v.mac),
+            std::move(gate), mac_for(config_.name, i, v.mac),
             [this](std::chrono::milliseconds delay, std::function<void()> f) { after(delay, std::move(f)); });
         NetBackend* backend = net.get();
         if (auto r = add_virtio(slot++, std::move(net)); !r) return r;
         port->on_input([backend] { backend->input(); });
+        output->on_room([backend] { backend->output(); });
     }
     auto hvc = std::make_unique<ConsoleBackend>([this](auto b) { print(b); });
     hvc_ = hvc.get();
@@ -234,6 +241,30 @@ Result<void> GuestProcess::thaw() {
     return unpause();
 }
 
+// As freeze(): a guest that ends at this moment does what that asks for in go_on().
+Result<void> GuestProcess::pause_briefly() {
+    if (frozen_) return fail(config_.name + " stands still already");
+    if (auto r = machine_->pause(); !r) return r;
+    frozen_ = true;
+    machine_->dispatch(*this);
+    for (Device* d : devices_) d->quiesce();
+    if (ended_while_frozen_)
+        return fail(config_.name + " stopped by itself at the moment of a checkpoint",
+                    "proa list tells whether it runs");
+    return {};
+}
+
+Result<void> GuestProcess::go_on() {
+    if (!std::exchange(frozen_, false)) return {};  // a reboot came in between: it runs
+    for (Device* d : devices_) d->resume();
+    if (ended_while_frozen_) {
+        std::exchange(ended_while_frozen_, {})();
+        return {};
+    }
+    if (state_ != GuestState::Running) return {};  // somebody paused it meanwhile, or its fence has passed
+    return machine_->checkpoints()->resume();
+}
+
 Result<void> GuestProcess::start_incoming() {
     if (auto r = machine_->run(); !r) return r;
     for (Device* d : devices_) d->resume();
@@ -300,6 +331,14 @@ void GuestProcess::reset_requested() {
 void GuestProcess::crashed(const std::string& why) {
     spdlog::error("{}: crashed: {}", config_.name, why);
     ended(config_.on_crash, "the guest crashed", GuestState::Crashed);
+}
+
+void GuestProcess::fenced() {
+    // The machine stands; this makes it a paused one, whose clock stands too.
+    if (auto r = machine_->pause(); !r) spdlog::error("{}: {}", config_.name, r.error().what);
+    if (state_ == GuestState::Running || state_ == GuestState::Migrating) state_ = GuestState::Paused;
+    if (fenced_) return fenced_();
+    spdlog::warn("{}: its fence has passed: paused", config_.name);
 }
 
 }  // namespace proa::vmm

@@ -20,7 +20,7 @@
 #include "vmm/process/mmio_bus.hpp"
 #include "vmm/virtio/console.hpp"
 #include "vmm/virtio/mmio.hpp"
-#include "vmm/virtio/tap.hpp"
+#include "vmm/virtio/output_gate.hpp"
 
 namespace proa::vmm {
 
@@ -48,6 +48,8 @@ class GuestProcess final : public Guest, private MachineEvents {
     const std::vector<Device*>& devices() const override { return devices_; }
     GuestState state() const override { return state_; }
     void set_state(GuestState s) override { state_ = s; }
+    Output* output() override { return &gates_; }
+    std::vector<Disk*> disks() override { return disks_; }
     CommandRegistry& commands() { return commands_; }
 
     // Boot the kernel (not incoming). Incoming: run what was loaded.
@@ -62,10 +64,19 @@ class GuestProcess final : public Guest, private MachineEvents {
     Result<void> freeze() override;
     Result<void> thaw() override;
     Result<void> start_incoming() override;
+    Result<void> pause_briefly() override;
+    Result<void> go_on() override;
     // What `unpause` does to a guest in doubt: a human vouches that it doesn't run at the destination.
     void when_doubt_ends(std::function<void()> f) { doubt_ends_ = std::move(f); }
     void when_ended(std::function<void()> f) { ended_ = std::move(f); }  // the guest stopped or left
+    // What a service has to say about the guest: called with every `info`'s answer before it leaves.
+    void describe_more(std::function<void(Json&)> f) { describe_more_ = std::move(f); }
+    // The fence has stopped it. It is paused then; without a hook, until somebody unpauses it.
+    void when_fenced(std::function<void()> f) { fenced_ = std::move(f); }
     int exit_code() const { return exit_code_; }
+    // What keeps it from being moved, paused or reset meanwhile, in a word for whoever asks ("protected"). Empty: nothing.
+    void occupy(std::string by) { occupied_ = std::move(by); }
+    const std::string& occupied() const { return occupied_; }
 
   private:
     GuestProcess(boost::asio::io_context& io, GuestConfig config, GuestOptions options);
@@ -86,6 +97,7 @@ class GuestProcess final : public Guest, private MachineEvents {
     void powered_off() override;
     void reset_requested() override;
     void crashed(const std::string& why) override;
+    void fenced() override;
 
     boost::asio::io_context& io_;
     GuestConfig config_;
@@ -93,6 +105,8 @@ class GuestProcess final : public Guest, private MachineEvents {
     std::unique_ptr<HugeMemory> huge_;
     std::unique_ptr<GuestMemory> memory_;
     std::unique_ptr<Machine> machine_;
+    OutputGates gates_;
+    std::vector<Disk*> disks_;  // the writable ones
     std::vector<std::unique_ptr<Device>> owned_;
     std::vector<Device*> devices_;
     std::vector<VirtioMmio*> virtio_;
@@ -106,9 +120,11 @@ class GuestProcess final : public Guest, private MachineEvents {
     boost::asio::posix::stream_descriptor events_;
     GuestState state_ = GuestState::Created;
     bool frozen_ = false;  // devices are quiesced
-    std::function<void()> ended_, doubt_ends_;
+    std::function<void()> ended_, doubt_ends_, fenced_;
+    std::function<void(Json&)> describe_more_;
     std::function<void()> ended_while_frozen_;  // what thaw() has to do instead of going on
     std::unique_ptr<ConsoleLog> log_;
+    std::string occupied_;
     int exit_code_ = 0;
 };
 

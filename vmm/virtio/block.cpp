@@ -1,46 +1,17 @@
 #include "vmm/virtio/block.hpp"
 
-#include <fcntl.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstddef>
-#include <cstdlib>
+#include <algorithm>
 #include <cstring>
 
+#include "vmm/virtio/block_format.hpp"
+
 namespace proa::vmm {
+
+using namespace block;
+
 namespace {
 
-constexpr unsigned kSegMax = 2, kRo = 5, kBlkSize = 6, kFlush = 9, kDiscard = 13, kWriteZeroes = 14;
-constexpr std::uint32_t kIn = 0, kOut = 1, kFlushOp = 4, kGetId = 8, kDiscardOp = 11, kWriteZeroesOp = 13;
-// Bounds on one DISCARD or WRITE_ZEROES: what the worker thread may be busy with before quiesce() gets its turn.
-constexpr std::uint32_t kMostDiscard = 1u << 22, kMostZeroes = 1u << 16, kRanges = 1, kUnmap = 1;
-constexpr std::uint8_t kOk = 0, kIoErr = 1, kUnsupported = 2;
-constexpr std::uint32_t kSector = 512, kSegments = 126;
-constexpr std::size_t kAlign = 512, kHeader = 16;
-
-struct Config {  // 5.2.4
-    std::uint64_t capacity;
-    std::uint32_t size_max, seg_max;
-    std::uint8_t geometry[4];
-    std::uint32_t blk_size;
-    std::uint8_t topology[8];
-    std::uint8_t writeback, unused0;
-    std::uint16_t num_queues;
-    std::uint32_t max_discard_sectors, max_discard_seg, discard_sector_alignment;
-    std::uint32_t max_write_zeroes_sectors, max_write_zeroes_seg;
-    std::uint8_t write_zeroes_may_unmap, unused1[7];
-};
-static_assert(offsetof(Config, max_discard_sectors) == 36 && offsetof(Config, write_zeroes_may_unmap) == 56);
-
-struct Range {  // 5.2.6, the data of DISCARD and WRITE_ZEROES
-    std::uint64_t sector;
-    std::uint32_t sectors, flags;
-};
-static_assert(sizeof(Range) == 16);
+constexpr std::size_t kCopy = 256 * 1024;  // how much is copied at a time, where copying must be
 
 std::size_t total(const std::vector<Segment>& v) {
     std::size_t n = 0;
@@ -48,69 +19,28 @@ std::size_t total(const std::vector<Segment>& v) {
     return n;
 }
 
-// Whole transfers only: a short read or write goes on, an error ends it.
-bool all(int fd, std::span<std::uint8_t> b, std::uint64_t at, bool write) {
-    while (!b.empty()) {
-        const ssize_t n = write ? ::pwrite(fd, b.data(), b.size(), static_cast<off_t>(at))
-                                : ::pread(fd, b.data(), b.size(), static_cast<off_t>(at));
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return false;
-        b = b.subspan(static_cast<std::size_t>(n));
-        at += static_cast<std::uint64_t>(n);
+// Takes `n` bytes off the front: the header need not be one segment (2.7.4.1).
+void take(std::vector<Segment>& from, std::span<std::uint8_t> to) {
+    for (auto& s : from) {
+        const std::size_t n = std::min(to.size(), s.bytes.size());
+        std::memcpy(to.data(), s.bytes.data(), n);
+        to = to.subspan(n);
+        s.bytes = s.bytes.subspan(n);
+        s.gpa += n;
+        if (to.empty()) return;
     }
-    return true;
-}
-
-bool write_zeroes(int fd, std::uint64_t at, std::uint64_t bytes) {
-    alignas(4096) static const std::uint8_t zeroes[65536] = {};
-    while (bytes != 0) {
-        const std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(bytes, sizeof(zeroes)));
-        if (!all(fd, {const_cast<std::uint8_t*>(zeroes), n}, at, true)) return false;
-        at += n;
-        bytes -= n;
-    }
-    return true;
 }
 
 }  // namespace
 
 Result<std::unique_ptr<BlockBackend>> BlockBackend::open(const std::string& path, bool read_only, Post post) {
-    const int mode = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
-    bool direct = true;
-    int fd = ::open(path.c_str(), mode | O_DIRECT);
-    if (fd < 0 && errno == EINVAL) {  // tmpfs and the like
-        direct = false;
-        fd = ::open(path.c_str(), mode);
-    }
-    if (fd < 0)
-        return fail("cannot open disk " + path + ": " + std::strerror(errno),
-                    "create it, correct `disk` in the guest's config, or mark it read-only with ,r");
-    struct stat st {};
-    std::uint64_t bytes = 0;
-    const bool device = ::fstat(fd, &st) == 0 && S_ISBLK(st.st_mode);
-    if (device)
-        ::ioctl(fd, BLKGETSIZE64, &bytes);
-    else
-        bytes = static_cast<std::uint64_t>(st.st_size);
-    if (bytes < kSector) {
-        ::close(fd);
-        return fail("disk " + path + " is empty",
-                    "it must be a raw image or a block device of at least 512 bytes");
-    }
-    return std::unique_ptr<BlockBackend>(
-        new BlockBackend(fd, bytes, read_only, direct, device, path, std::move(post)));
+    auto disk = RawDisk::open(path, read_only);
+    if (!disk) return tl::unexpected(disk.error());
+    return std::unique_ptr<BlockBackend>(new BlockBackend(std::move(*disk), std::move(post)));
 }
 
-BlockBackend::BlockBackend(int fd, std::uint64_t bytes, bool read_only, bool direct, bool device,
-                           std::string path, Post post)
-    : fd_(fd),
-      bytes_(bytes),
-      read_only_(read_only),
-      direct_(direct),
-      device_(device),
-      path_(std::move(path)),
-      post_(std::move(post)),
-      worker_([this] { work(); }) {}
+BlockBackend::BlockBackend(std::unique_ptr<RawDisk> disk, Post post)
+    : disk_(std::move(disk)), post_(std::move(post)), copy_(kCopy), worker_([this] { work(); }) {}
 
 BlockBackend::~BlockBackend() {
     *alive_ = false;
@@ -120,24 +50,23 @@ BlockBackend::~BlockBackend() {
     }
     wake_.notify_all();
     worker_.join();
-    ::close(fd_);
 }
 
 std::uint64_t BlockBackend::features() const {
     // The same on every host, whatever its storage can do: what a guest negotiated must be there after a move.
     return 1ull << kSegMax | 1ull << kBlkSize | 1ull << kFlush |
-           (read_only_ ? 1ull << kRo : 1ull << kDiscard | 1ull << kWriteZeroes);
+           (read_only() ? 1ull << kRo : 1ull << kDiscard | 1ull << kWriteZeroes);
 }
 
 std::uint8_t BlockBackend::config(unsigned offset) const {
     Config c{};
-    c.capacity = bytes_ / kSector;
+    c.capacity = size() / kSectorBytes;
     c.seg_max = kSegments;
-    c.blk_size = kSector;
-    if (!read_only_) {
+    c.blk_size = kSectorBytes;
+    if (!read_only()) {
         c.max_discard_sectors = kMostDiscard;
         c.max_discard_seg = c.max_write_zeroes_seg = kRanges;
-        c.discard_sector_alignment = 4096 / kSector;
+        c.discard_sector_alignment = 4096 / kSectorBytes;
         c.max_write_zeroes_sectors = kMostZeroes;
         c.write_zeroes_may_unmap = 1;
     }
@@ -153,6 +82,10 @@ void BlockBackend::notified(unsigned) {
         while ((p = q.pop(host().memory(), r.chain)) == SplitQueue::Pop::Got) {
             if (total(r.chain.readable) < kHeader || total(r.chain.writable) < 1)
                 return host().broken("short block request");
+            std::uint8_t header[kHeader];
+            take(r.chain.readable, header);
+            std::memcpy(&r.type, header, sizeof(r.type));
+            std::memcpy(&r.sector, header + 8, sizeof(r.sector));
             std::lock_guard lock(mutex_);
             // A driver that takes descriptors back before they are used could fill our memory with requests.
             if (todo_.size() + done_.size() >= SplitQueue::kMaxSize)
@@ -168,21 +101,26 @@ void BlockBackend::notified(unsigned) {
 void BlockBackend::work() {
     std::unique_lock lock(mutex_);
     for (;;) {
-        wake_.wait(lock, [&] { return stop_ || !todo_.empty(); });
+        wake_.wait(
+            lock, [&] { return stop_ || (!todo_.empty() && (observer_ == nullptr || observer_->has_room())); });
         if (stop_) return;
         Request r = std::move(todo_.front());
         todo_.pop_front();
-        busy_ = true;
+        worker_state_ = r.type == kFlushOp ? Worker::Flushing : Worker::Running;
+        DiskObserver* const observer = observer_;
         lock.unlock();
-        run(r);
+        run(r, observer);
         lock.lock();
-        done_.push_back(std::move(r));
-        busy_ = false;
+        if (worker_state_ != Worker::Abandoned) {
+            if (worker_state_ == Worker::Flushing) abandoned_before_ = false;
+            done_.push_back(std::move(r));
+            if (done_.size() == 1)
+                post_([this, alive = alive_] {
+                    if (*alive) finish();
+                });
+        }
+        worker_state_ = Worker::Idle;
         idle_.notify_all();
-        if (done_.size() == 1)
-            post_([this, alive = alive_] {
-                if (*alive) finish();
-            });
     }
 }
 
@@ -204,14 +142,33 @@ void BlockBackend::finish() {
     host().used(0);
 }
 
+// A checkpoint pauses the guest many times a second, and a migration once: neither should wait for a long queue.
+//
+// What hasn't begun goes back: requests are begun and used in the queue's order, so those in todo_ are the last that were
+// popped, and since none after the first of them has been used, a driver that keeps the rules can't have put another in its
+// place in the ring (its descriptors are still out). resume(), here or at another host, pops them again. One that breaks the
+// rules gets what its ring says then, checked as ever; and a device that needs a reset pops nothing before it.
+//
+// A flush that runs goes back too, once: it may take long, touches nothing of the guest's, and can be done twice. The second
+// time it is waited for, so that it ends however short epochs are.
 void BlockBackend::quiesce() {
+    std::size_t back = 0;
     {
         std::unique_lock lock(mutex_);
-        idle_.wait(lock, [&] { return todo_.empty() && !busy_; });
+        back = todo_.size();
+        todo_.clear();
+        if (worker_state_ == Worker::Flushing && !abandoned_before_) {
+            worker_state_ = Worker::Abandoned;
+            abandoned_before_ = true;
+            ++back;
+        }
+        idle_.wait(lock, [&] { return worker_state_ == Worker::Idle || worker_state_ == Worker::Abandoned; });
     }
     finish();
-    // Through this host's page cache: what it still holds the next host would not see.
-    if (!direct_ && !read_only_) (void)::fdatasync(fd_);
+    host().queue(0).unpop(static_cast<std::uint16_t>(back));
+    // Through this host's page cache: what it still holds the next host would not see. A disk that is replicated has a copy of
+    // its own there.
+    if (!disk_->direct() && !disk_->read_only() && observer_ == nullptr) (void)disk_->flush();
     parked_ = true;
 }
 
@@ -225,94 +182,36 @@ void BlockBackend::reset() {
     done_.clear();
 }
 
-void BlockBackend::run(Request& r) {
-    std::uint8_t header[kHeader];
-    std::size_t have = 0;
-    for (auto& s : r.chain.readable) {  // the header need not be one segment (2.7.4.1)
-        const std::size_t n = std::min(kHeader - have, s.bytes.size());
-        std::memcpy(header + have, s.bytes.data(), n);
-        s.bytes = s.bytes.subspan(n);
-        s.gpa += n;
-        if ((have += n) == kHeader) break;
-    }
-    std::uint32_t type;
-    std::uint64_t sector;
-    std::memcpy(&type, header, 4);
-    std::memcpy(&sector, header + 8, 8);
-    switch (type) {
-        case kIn: r.status = transfer(r, sector, false); break;
-        case kOut: r.status = read_only_ ? kIoErr : transfer(r, sector, true); break;
-        case kFlushOp: r.status = ::fdatasync(fd_) == 0 ? kOk : kIoErr; break;
-        case kDiscardOp: r.status = clear(r, true); break;
-        case kWriteZeroesOp: r.status = clear(r, false); break;
-        case kGetId: {
-            std::string name = path_.substr(path_.size() > 20 ? path_.size() - 20 : 0);
-            name.resize(20);
-            Segment& s = r.chain.writable.front();
-            const std::size_t n = std::min<std::size_t>(20, s.bytes.size());
-            std::memcpy(s.bytes.data(), name.data(), n);
-            r.written = static_cast<std::uint32_t>(n);
-            r.status = kOk;
-            break;
-        }
-        default: r.status = kUnsupported; break;
-    }
+// The request that runs was begun under the old observer: when this returns nobody calls it any more, and no write escapes the
+// new one.
+void BlockBackend::observe(DiskObserver* o) {
+    std::unique_lock lock(mutex_);
+    DiskObserver* const old = std::exchange(observer_, o);
+    idle_.wait(lock, [&] { return worker_state_ != Worker::Running; });
+    lock.unlock();
+    if (old != nullptr) old->on_room({});
+    if (o != nullptr)
+        o->on_room([this] {
+            std::lock_guard again(mutex_);
+            wake_.notify_all();
+        });
+    lock.lock();
+    wake_.notify_all();
 }
 
-// DISCARD is a hint, so storage that can't forget is no error; after WRITE_ZEROES the range must read as zeroes.
-std::uint8_t BlockBackend::clear(Request& r, bool discard) {
-    if (read_only_) return kIoErr;
-    if (total(r.chain.readable) != sizeof(Range)) return kUnsupported;
-    Range g;
-    std::size_t have = 0;
-    for (const auto& s : r.chain.readable) {
-        std::memcpy(reinterpret_cast<std::uint8_t*>(&g) + have, s.bytes.data(), s.bytes.size());
-        have += s.bytes.size();
+Result<void> BlockBackend::read(std::uint64_t offset, std::span<std::uint8_t> to) const {
+    if (offset > size() || to.size() > size() - offset || (offset | to.size()) % kSectorBytes != 0)
+        return fail("a read of disk " + path() + " outside of it or of broken sectors");
+    const auto failed = [&] { return fail("cannot read disk " + path(), "the host's log may say more"); };
+    if (disk_->takes(to)) return disk_->read(offset, to) ? Result<void>() : failed();
+    const AlignedBuffer aligned(std::min(to.size(), kCopy));
+    for (std::size_t done = 0; done < to.size();) {
+        const auto piece = aligned.first(std::min(aligned.size(), to.size() - done));
+        if (!disk_->read(offset + done, piece)) return failed();
+        std::memcpy(to.data() + done, piece.data(), piece.size());
+        done += piece.size();
     }
-    if ((g.flags & ~kUnmap) != 0 || (discard && g.flags != 0)) return kUnsupported;
-    const std::uint64_t size = bytes_ / kSector;
-    if (g.sectors > (discard ? kMostDiscard : kMostZeroes) || g.sector > size || g.sectors > size - g.sector)
-        return kIoErr;
-    if (g.sectors == 0) return kOk;
-    std::uint64_t range[2] = {g.sector * kSector, std::uint64_t{g.sectors} * kSector};
-    const auto at = static_cast<off_t>(range[0]), bytes = static_cast<off_t>(range[1]);
-    if (discard) {
-        const int e = device_ ? ::ioctl(fd_, BLKDISCARD, range)
-                              : ::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, bytes);
-        return e == 0 || errno == EOPNOTSUPP || errno == ENOTTY || errno == EINVAL ? kOk : kIoErr;
-    }
-    if (device_ && ::ioctl(fd_, BLKZEROOUT, range) == 0) return kOk;
-    const int how = (g.flags & kUnmap) != 0 ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
-    if (!device_ && ::fallocate(fd_, how | FALLOC_FL_KEEP_SIZE, at, bytes) == 0) return kOk;
-    return write_zeroes(fd_, range[0], range[1]) ? kOk : kIoErr;
-}
-
-std::uint8_t BlockBackend::transfer(Request& r, std::uint64_t sector, bool write) {
-    auto& segments = write ? r.chain.readable : r.chain.writable;
-    std::size_t bytes = total(segments) - (write ? 0 : 1);  // the last writable byte is the status
-    if (sector > bytes_ / kSector || bytes % kSector != 0 || bytes > bytes_ - sector * kSector) return kIoErr;
-    std::uint64_t at = sector * kSector;
-    if (!write) r.written = static_cast<std::uint32_t>(bytes);
-    for (auto& s : segments) {
-        auto part = s.bytes.first(std::min(s.bytes.size(), bytes));
-        bytes -= part.size();
-        if (part.empty()) continue;
-        const bool aligned = (reinterpret_cast<std::uintptr_t>(part.data()) | part.size()) % kAlign == 0;
-        if (!direct_ || aligned) {
-            if (!all(fd_, part, at, write)) return kIoErr;
-        } else {
-            if (part.size() % kSector != 0) return kIoErr;
-            std::unique_ptr<std::uint8_t, decltype(&std::free)> bounce(
-                static_cast<std::uint8_t*>(std::aligned_alloc(4096, (part.size() + 4095) & ~std::size_t{4095})),
-                &std::free);
-            if (!bounce) return kIoErr;
-            if (write) std::memcpy(bounce.get(), part.data(), part.size());
-            if (!all(fd_, {bounce.get(), part.size()}, at, write)) return kIoErr;
-            if (!write) std::memcpy(part.data(), bounce.get(), part.size());
-        }
-        at += part.size();
-    }
-    return kOk;
+    return {};
 }
 
 }  // namespace proa::vmm

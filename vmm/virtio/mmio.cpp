@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <utility>
+
 namespace proa::vmm {
 namespace {
 
@@ -173,9 +175,10 @@ void VirtioMmio::broken(const char* why) {
 
 void VirtioMmio::resume() {
     backend_->resume();
+    const bool arrived = std::exchange(arrived_, false);
     if ((status_ & kDriverOk) == 0) return;
-    notified(~0ull);      // a notify may have been lost with the source
-    raise_(kUsedBuffer);  // and so may an interrupt: a spurious one costs the driver a look
+    notified(~0ull);                   // what came while it was parked, or was lost with the source
+    if (arrived) raise_(kUsedBuffer);  // so may an interrupt have been: a spurious one costs the driver a look
 }
 
 std::vector<std::uint8_t> VirtioMmio::save() const {
@@ -216,6 +219,7 @@ Result<void> VirtioMmio::load(std::span<const std::uint8_t> state) {
     queue_sel_ = queue_sel;
     generation_ = generation;
     status_ = status;
+    arrived_ = true;
     return {};
 }
 

@@ -14,6 +14,7 @@ class VirtioBackend {
   public:
     struct Host {  // what a backend may ask of its transport
         virtual ~Host() = default;
+        virtual std::string name() const = 0;  // the device's
         virtual GuestMemory& memory() = 0;
         virtual SplitQueue& queue(unsigned n) = 0;
         virtual bool feature(unsigned bit) const = 0;  // negotiated
@@ -88,6 +89,7 @@ class VirtioMmio final : public Device, private VirtioBackend::Host {
     std::uint64_t driver_features_ = 0;
     std::uint32_t device_sel_ = 0, driver_sel_ = 0, queue_sel_ = 0, generation_ = 0;
     std::uint8_t status_ = 0;
+    bool arrived_ = false;     // loaded, not yet resumed
     unsigned complaints_ = 0;  // logged
 };
 

@@ -11,7 +11,7 @@ constexpr unsigned kMac = 5, kStatus = 16, kMrgRxbuf = 15, kCtrlVq = 17, kGuestA
 constexpr unsigned kRx = 0, kTx = 1, kControl = 2;
 constexpr std::uint8_t kClassAnnounce = 3, kAnnounceAck = 0;  // 5.1.6.5.4
 constexpr std::uint8_t kControlOk = 0, kControlError = 1;
-constexpr std::size_t kHeader = 12;  // virtio_net_hdr_v1 (5.1.6)
+constexpr std::size_t kHeader = kVirtioNetHeader;
 constexpr std::size_t kMostLate = 256;
 constexpr std::chrono::milliseconds kAnswersFirst{200};
 constexpr std::uint8_t kLinkUp = 1, kAnnounce = 2;  // the status field's low byte
@@ -59,18 +59,22 @@ void NetBackend::notified(unsigned queue) {
 void NetBackend::transmit() {
     SplitQueue& q = host().queue(kTx);
     GuestMemory& m = host().memory();
-    std::vector<std::uint8_t> out(frame_.size());
     do {
         Chain c;
-        SplitQueue::Pop p;
-        while ((p = q.pop(m, c)) == SplitQueue::Pop::Got) {
-            const std::size_t n = gather(c.readable, out);
-            if (n > kHeader) port_->send({out.data(), n});
+        auto p = SplitQueue::Pop::Empty;
+        while (!(stalled_ = !port_->takes_output()) && (p = q.pop(m, c)) == SplitQueue::Pop::Got) {
+            const std::size_t n = gather(c.readable, out_);
+            if (n > kHeader) port_->send({out_.data(), n});
             q.push(m, c.head, 0);
         }
-        if (p == SplitQueue::Pop::Broken) return host().broken("bad transmit chain");
-    } while (q.enable_notify(m, host().feature(kEventIdx)));
+        if (!stalled_ && p == SplitQueue::Pop::Broken) return host().broken("bad transmit chain");
+    } while (!stalled_ && q.enable_notify(m, host().feature(kEventIdx)));
     host().used(kTx);
+}
+
+// Parked: resume() looks at all queues again.
+void NetBackend::output() {
+    if (stalled_ && !parked_) transmit();
 }
 
 // A command is class, command and data; one byte of answer follows (5.1.6.5).
@@ -175,6 +179,7 @@ void NetBackend::input() {
 
 void NetBackend::reset() {
     held_ = 0;
+    stalled_ = false;
     late_.clear();
     announcing_ = asking_ = false;
     port_->want_input(false);

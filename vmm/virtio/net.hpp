@@ -1,6 +1,6 @@
 // virtio-net (virtio 1.2, 5.1) between the guest and a packet backend (a tap). The backend's frames carry the 12-byte
 // virtio_net_hdr on both sides, so offloads pass through. What the guest sends goes through OutputGate, where Remus
-// holds it until the checkpoint that covers it is acknowledged.
+// holds it until the checkpoint that covers it is acknowledged; while the gate is full it waits in the guest's queue.
 #pragma once
 #include <array>
 #include <chrono>
@@ -12,6 +12,8 @@
 namespace proa::vmm {
 
 using MacAddress = std::array<std::uint8_t, 6>;
+inline constexpr std::size_t kVirtioNetHeader = 12;  // virtio_net_hdr_v1 (5.1.6)
+inline constexpr std::size_t kLargestPacket = 65550;
 
 class NetPort {
   public:
@@ -21,6 +23,10 @@ class NetPort {
     virtual void want_input(bool on) = 0;                            // back-pressure: stop or go on polling
     virtual std::uint64_t offloads() const = 0;                      // feature bits it can honour
     virtual void set_offloads(std::uint64_t negotiated) = 0;
+    // Back-pressure the other way. To be asked before each frame of the guest; once false, `room` is called when it would be
+    // true again.
+    virtual bool takes_output() { return true; }
+    virtual void on_room(std::function<void()> room) { static_cast<void>(room); }
 };
 
 class NetBackend final : public VirtioBackend {
@@ -45,7 +51,8 @@ class NetBackend final : public VirtioBackend {
     void save(BlobWriter& w) const override { w.put(static_cast<std::uint8_t>(announcing_)); }
     bool load(BlobReader& r) override;
 
-    void input();  // the port has frames
+    void input();   // the port has frames
+    void output();  // the port takes frames again
     NetPort& port() { return *port_; }
 
   private:
@@ -64,10 +71,13 @@ class NetBackend final : public VirtioBackend {
     MacAddress mac_;
     Later later_;
     std::deque<std::vector<std::uint8_t>> late_;  // frames that reached the guest's former host
-    std::vector<std::uint8_t> frame_ = std::vector<std::uint8_t>(12 + 65550);
+    // What comes in and what goes out, one frame each.
+    std::vector<std::uint8_t> frame_ = std::vector<std::uint8_t>(kVirtioNetHeader + kLargestPacket),
+                              out_ = frame_;
     std::size_t held_ = 0;  // bytes of frame_ that wait for a receive buffer
     bool parked_ = false, loaded_ = false, announcing_ = false;
-    bool asking_ = false;  // the guest will be told about announcing_
+    bool stalled_ = false;  // the port has taken no more: frames wait in the guest's queue
+    bool asking_ = false;   // the guest will be told about announcing_
 };
 
 }  // namespace proa::vmm

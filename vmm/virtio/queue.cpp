@@ -30,6 +30,7 @@ std::uint16_t read16(GuestMemory& m, std::uint64_t gpa) {
 void write16(GuestMemory& m, std::uint64_t gpa, std::uint16_t v) {
     auto s = m.slice(gpa, 2);
     if (!s) return;
+    m.before_write(gpa, 2);
     std::atomic_ref<std::uint16_t>(*reinterpret_cast<std::uint16_t*>(s->data()))
         .store(v, std::memory_order_release);
     m.mark_dirty(gpa, 2);
@@ -86,6 +87,8 @@ SplitQueue::Pop SplitQueue::pop(GuestMemory& m, Chain& out) {
     auto table = m.slice(desc, 16ull * size);
     if (!table || !add_chain(m, *table, out.head, out, false)) return Pop::Broken;
     ++last_avail_;
+    // Whoever gets the chain writes it when it likes, on whatever thread: now is the last moment to be sure of.
+    for (const Segment& s : out.writable) m.before_write(s.gpa, s.bytes.size());
     return Pop::Got;
 }
 
@@ -93,6 +96,7 @@ void SplitQueue::push(GuestMemory& m, std::uint16_t head, std::uint32_t written)
     const std::uint64_t at = used + 4 + 8ull * (used_idx_ % size);
     if (auto s = m.slice(at, 8)) {
         const std::uint32_t entry[2] = {head, written};
+        m.before_write(at, 8);
         std::memcpy(s->data(), entry, 8);
         m.mark_dirty(at, 8);
     }

@@ -37,7 +37,10 @@ class SplitQueue {
     bool valid(GuestMemory& m) const;
 
     enum class Pop : std::uint8_t { Empty, Got, Broken };
+    // Got: what `out` says is writable has been announced (GuestMemory::before_write).
     Pop pop(GuestMemory& m, Chain& out);
+    // The last `n` chains that were popped weren't, if they have not been used and were all popped after those that have.
+    void unpop(std::uint16_t n) { last_avail_ = static_cast<std::uint16_t>(last_avail_ - n); }
     void push(GuestMemory& m, std::uint16_t head, std::uint32_t written);
     // After push()es: whether the driver wants an interrupt for them (2.7.7).
     bool wants_interrupt(GuestMemory& m, bool event_idx);

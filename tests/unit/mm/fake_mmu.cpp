@@ -6,7 +6,8 @@ namespace proa::hv::test {
 namespace {
 
 constexpr std::uint64_t kMemoryAt = 0x1'0000'0000;
-constexpr std::uint64_t kHardwareMaySee = s2::W | s2::DBM | pte::AF | s2::Writable;  // may change in place
+constexpr std::uint64_t kHardwareMaySee =
+    s2::W | s2::DBM | pte::AF | s2::Writable | s2::Held;  // may change in place
 
 }  // namespace
 
@@ -92,7 +93,7 @@ void FakeMmu::check_change(const std::uint64_t* slot, std::uint64_t before, std:
     const bool was_table = pte::is_table(before, s->level), is_table = pte::is_table(after, s->level);
     if (was && is) {
         // In place only: permissions of a leaf, software's bits of a table (IGNORED by the walker).
-        const std::uint64_t allowed = was_table ? s2::Touched : kHardwareMaySee;
+        const std::uint64_t allowed = was_table ? s2::Touched | s2::Held : kHardwareMaySee;
         if (was_table != is_table || ((before ^ after) & ~allowed) != 0)
             complain("a valid descriptor is replaced without break-before-make", s->ipa);
     } else if (is) {

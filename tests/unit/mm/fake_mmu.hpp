@@ -43,6 +43,7 @@ class FakeMmu {
     Pa pa(const std::uint64_t* t) const { return pool_.pa(t); }
     std::uint64_t* table(Pa p) const { return static_cast<std::uint64_t*>(pool_.ptr(p)); }
     void store(std::uint64_t* slot, std::uint64_t v);
+    void put(std::uint64_t* slot, std::uint64_t v) { store(slot, v); }
     std::uint64_t fetch_clear(std::uint64_t* slot, std::uint64_t mask);
     std::uint64_t fetch_set(std::uint64_t* slot, std::uint64_t mask);
     void flush_all(std::uint64_t vttbr);

@@ -58,7 +58,7 @@ class Cli : public ::testing::Test {
         io.stop();
         thread.join();
         server.reset();
-        ::unlink((base + ".cfg").c_str());
+        for (const char* made : {".cfg", ".pid"}) ::unlink((base + made).c_str());
     }
     Ended run(const std::string& arguments, const std::string& program = PROA_PROGRAM) const {
         FILE* p = ::popen((program + " --socket " + socket + " " + arguments + " 2>&1").c_str(), "r");
@@ -67,6 +67,16 @@ class Cli : public ::testing::Test {
         const int status = ::pclose(p);
         if (WIFEXITED(status)) e.code = WEXITSTATUS(status);
         return e;
+    }
+    // As run(), with a process that interrupt() finds: a handler that calls it knows that proa waits for its answer.
+    Ended run_interruptible(const std::string& arguments) const {
+        return run(arguments, "echo $$ > " + base + ".pid; exec " + PROA_PROGRAM);
+    }
+    void interrupt() const {
+        int pid = 0;
+        std::ifstream(base + ".pid") >> pid;
+        ASSERT_GT(pid, 0);
+        ::kill(pid, SIGINT);
     }
     std::string config(const std::string& text) const {
         std::ofstream(base + ".cfg") << text;
@@ -94,9 +104,12 @@ TEST_F(Cli, ExitCodesTellScriptsWhatHappened) {
         EXPECT_EQ(e.code, exit) << code;
         EXPECT_EQ(e.out, "proa: because\n  do this\n");
     }
-    for (const char* wrong : {"", "frobnicate", "pause", "pause g1 --frobnicate", "top -d none", "migrate g1",
-                              "migrate g1 h --downtime 0", "migrate g1 h --compress 99", "create /nonexistent",
-                              "help frobnicate", "completion fish"})
+    for (const char* wrong :
+         {"", "frobnicate", "pause", "pause g1 --frobnicate", "top -d none", "migrate g1",
+          "migrate g1 h --downtime 0", "protect g1", "protect", "protect g1 h --interval never",
+          "protect g1 h --no-network-buffer", "protect g1 h -w 1", "protect g1 h --status", "unprotect",
+          "failover", "migrate g1 h --compress 99", "create /nonexistent", "help frobnicate",
+          "completion fish"})
         EXPECT_EQ(run(wrong).code, 2) << wrong;
     const Ended away = run("", std::string(PROA_PROGRAM) + " list --socket /nonexistent/x; exit $? #");
     EXPECT_EQ(away.code, 8);
@@ -108,8 +121,9 @@ TEST_F(Cli, EveryVerbHasHelp) {
     const Ended all = run("help");
     EXPECT_EQ(all.code, 0);
     for (const char* verb :
-         {"create", "list", "info", "console", "pause", "unpause", "shutdown", "reboot", "destroy", "vcpu-list",
-          "vcpu-pin", "dirty-log", "dmesg", "top", "migrate", "keys", "completion", "help"}) {
+         {"create",  "list",    "info",      "console",  "pause",     "unpause",    "shutdown",
+          "reboot",  "destroy", "vcpu-list", "vcpu-pin", "dirty-log", "dmesg",      "top",
+          "migrate", "protect", "unprotect", "failover", "keys",      "completion", "help"}) {
         EXPECT_THAT(all.out, HasSubstr(verb));
         const Ended one = run(std::string("help ") + verb), same = run(std::string(verb) + " --help");
         EXPECT_EQ(one.code, 0);
@@ -178,8 +192,11 @@ TEST_F(Cli, TheCompletionKnowsVerbsGuestsAndOptions) {
     EXPECT_THAT(complete("proa migrate g1 --d"),
                 ::testing::AllOf(HasSubstr("--downtime"), HasSubstr("--dirty-log"), Not(HasSubstr("--json"))));
     EXPECT_EQ(complete("proa migrate g1 h --no-converge g"), " giveup \n");
+    EXPECT_EQ(complete("proa protect ''"), " g1 \n");
+    EXPECT_EQ(complete("proa failover ''"), " g1 \n");
+    EXPECT_EQ(complete("proa protect g1 h --interval a"), " adaptive \n");
     // Every option the completion offers is one the verb has.
-    for (const char* verb : {"create", "shutdown", "reboot", "dmesg", "top", "migrate"}) {
+    for (const char* verb : {"create", "shutdown", "reboot", "dmesg", "top", "migrate", "protect"}) {
         const std::string help = run(std::string(verb) + " --help").out,
                           offered = complete(std::string("proa ") + verb + " -");
         std::istringstream words(offered);
@@ -191,20 +208,102 @@ TEST_F(Cli, TheCompletionKnowsVerbsGuestsAndOptions) {
 }
 
 TEST_F(Cli, AnInterruptedMigrationIsCancelledAndSaysSo) {
-    Reply* waiting = nullptr;
-    commands.add("migrate", [&](const Json&, const Reply& r) { waiting = new Reply(r); });
+    std::unique_ptr<Reply> waiting;
+    commands.add("migrate", [&](const Json&, const Reply& r) {
+        waiting = std::make_unique<Reply>(r);
+        interrupt();
+    });
     commands.add("guest", [&](const Json& a, const Reply& r) {
         asked = a;
         waiting->fail("cancelled", {"cancelled", ""});
-        delete waiting;
-        waiting = nullptr;
+        waiting.reset();
         r.ok();
     });
-    const Ended e =
-        run("", "timeout --preserve-status -s INT 1 " + std::string(PROA_PROGRAM) + " migrate g1 other");
+    const Ended e = run_interruptible("migrate g1 other");
     EXPECT_EQ(e.code, 5) << e.out;
     EXPECT_EQ(asked["cmd"], "migrate-cancel");
     EXPECT_THAT(e.out, HasSubstr("g1 stays here"));
+}
+
+TEST_F(Cli, ProtectSendsItsOptionsShowsProgressAndSaysWhenItIsDone) {
+    commands.add("protect", [&](const Json& a, const Reply& r) {
+        asked = a;
+        r.progress({{"phase", "syncing"}, {"percent", 40}, {"sent_bytes", 1048576}});
+        r.ok();
+    });
+    const Ended e = run("protect g1 other --interval 0.05s --disk vda=/replica --progress");
+    EXPECT_EQ(e.code, 0) << e.out;
+    EXPECT_THAT(e.out, ::testing::AllOf(HasSubstr(" 40%  syncing  1.0 MB sent"),
+                                        HasSubstr("g1 is protected by other\n")));
+    EXPECT_EQ(asked["interval_ms"], 50.0);
+    EXPECT_EQ(asked["disks"], Json::array({{{"name", "virtio0:block"}, {"path", "/replica"}}}));
+    EXPECT_EQ(run("protect g1 other").out, "g1 is protected by other\n") << "no bar where nobody watches";
+    EXPECT_EQ(run("protect g1 other --json").out, "{}\n");
+    commands.add("protect", [&](const Json&, const Reply& r) {
+        r.fail("refused", {"other: there is no bridge br0", "create it there"});
+    });
+    const Ended no = run("protect g1 other");
+    EXPECT_EQ(no.code, 4);
+    EXPECT_EQ(no.out, "proa: other: there is no bridge br0\n  create it there\n");
+}
+
+TEST_F(Cli, ProtectionIsShownAsATableOrAsJson) {
+    commands.add("protect-status", [&](const Json& a, const Reply& r) {
+        asked = a;
+        r.ok({{"guests", Json::array({{{"name", "g1"},
+                                       {"state", "protected"},
+                                       {"events", Json::array({{{"at_ms", 1000}, {"what", "began"}}})}}})}});
+    });
+    const Ended all = run("protect --status");
+    EXPECT_EQ(all.code, 0);
+    EXPECT_THAT(all.out, ::testing::AllOf(HasSubstr("g1 "), HasSubstr("protected"), Not(HasSubstr("began"))));
+    EXPECT_EQ(asked, Json::object());
+    EXPECT_THAT(run("protect g1 --status").out, HasSubstr("1.000 s  began")) << "one guest: with its events";
+    EXPECT_EQ(asked, (Json{{"guest", "g1"}}));
+    const std::string twice = run("protect --status --json -w 0.1 -n 2").out;
+    const auto newline = twice.find('\n');
+    EXPECT_EQ(Json::parse(twice.substr(0, newline)), Json::parse(twice.substr(newline + 1)));
+}
+
+TEST_F(Cli, UnprotectAndFailoverAnswerWithTheirExitCodes) {
+    for (const char* verb : {"unprotect", "failover"}) {
+        commands.add(verb, [&](const Json& a, const Reply& r) {
+            asked = a;
+            if (!refusal.empty()) return r.fail(refusal, {"because", "do this"});
+            r.ok();
+        });
+        refusal = "";
+        const Ended done = run(std::string(verb) + " g1");
+        EXPECT_EQ(done.code, 0);
+        EXPECT_THAT(done.out, HasSubstr("unprotected\n"));
+        EXPECT_EQ(asked, (Json{{"guest", "g1"}}));
+        refusal = "refused";
+        EXPECT_EQ(run(std::string(verb) + " g1").code, 4);
+    }
+}
+
+TEST_F(Cli, AnInterruptedProtectionLeavesTheGuestUnprotected) {
+    std::unique_ptr<Reply> waiting;
+    bool too_late = false;
+    commands.add("protect", [&](const Json&, const Reply& r) {
+        waiting = std::make_unique<Reply>(r);
+        interrupt();
+    });
+    commands.add("guest", [&](const Json& a, const Reply& r) {
+        asked = a;
+        if (waiting && too_late) waiting->ok();  // it was protected at this very moment
+        if (waiting && !too_late) waiting->fail("cancelled", {"cancelled", ""});
+        waiting.reset();
+        r.ok();
+    });
+    for (const bool late : {false, true}) {
+        too_late = late;
+        asked = Json::object();
+        const Ended e = run_interruptible("protect g1 other");
+        EXPECT_EQ(e.code, 5) << e.out;
+        EXPECT_EQ(asked["cmd"], "unprotect");
+        EXPECT_THAT(e.out, HasSubstr("g1 goes on here, unprotected"));
+    }
 }
 
 }  // namespace

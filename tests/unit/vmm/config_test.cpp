@@ -45,6 +45,7 @@ TEST(Config, WrongValuesNameFileAndLine) {
         return c ? std::string("accepted") : c.error().what;
     };
     EXPECT_THAT(error("memory = \"lots\"\n"), HasSubstr("web.cfg:8: memory"));
+    EXPECT_THAT(error("auto_reprotect = 2\n"), HasSubstr("auto_reprotect: must be a number from 0 to 1"));
     EXPECT_THAT(error("vcpus = 9\n"), HasSubstr("web.cfg:8: vcpus: must be a number from 1 to 8"));
     EXPECT_THAT(error("disk = [ 'tap2:x,xvda,w' ]\n"), HasSubstr("tap disks are not supported"));
     EXPECT_THAT(error("disk = [ 'format=qcow2,vdev=xvda,access=rw,target=/x' ]\n"), HasSubstr("qcow2"));
@@ -65,6 +66,14 @@ TEST(Config, DisksInEverySyntax) {
     EXPECT_TRUE(c->disks[1].read_only);
     EXPECT_EQ(c->disks[2].path, "/c.img");
     EXPECT_TRUE(c->disks[2].read_only);
+}
+
+TEST(Config, ProtectionIsNotTakenUpAgainUnlessItSaysSo) {
+    const auto off = parse_config("name='a';kernel='/k'", "f"),
+               on = parse_config("name='a';kernel='/k';auto_reprotect=1", "f");
+    ASSERT_TRUE(off && on);
+    EXPECT_FALSE(off->auto_reprotect);
+    EXPECT_TRUE(on->auto_reprotect);
 }
 
 TEST(Config, OverridesWinAndAppendJoins) {

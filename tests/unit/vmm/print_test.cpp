@@ -32,6 +32,7 @@ TEST(Print, StateLettersAreXls) {
     EXPECT_EQ(state_letters(guest("g", "running", {"runnable", "blocked"})), "------") << "waits for a CPU";
     EXPECT_EQ(state_letters(guest("g", "migrating", {"running"})), "r-----");
     EXPECT_EQ(state_letters(guest("g", "paused", {"paused"})), "--p---");
+    EXPECT_EQ(state_letters(guest("g", "standby", {"paused"})), "--w---");
     EXPECT_EQ(state_letters(guest("g", "stopped", {"off"})), "---s--");
     EXPECT_EQ(state_letters(guest("g", "crashed", {"off"})), "----c-");
     EXPECT_EQ(state_letters({{"name", "g"}, {"state", "unresponsive"}}), "-----d");

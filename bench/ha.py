@@ -1,0 +1,211 @@
+"""High availability in numbers: what a pause costs against what the guest has dirtied, how many checkpoints a second, what
+they take from the guest and add to a request, how long a failover is. Everything is compared within one run."""
+import re, statistics, time
+from tests.lab import images, protection
+from tests.lab.client import Connection, RedisLoad, command, wait_port
+from tests.lab.lab import Lab, LabError
+from tests.lab.registers import Registers
+from . import failover_chart
+
+GUEST, WINDOW = '10.77.1.10', 8
+INTERVALS = {10: '100ms', 20: '50ms', 40: '25ms'}  # checkpoints a second: interval
+DIRTY = (1, 2, 4, 8, 16, 32, 64)
+# A line each 50,000 turns of a loop that touches next to no memory.
+COUNTER = "awk 'BEGIN { for (;;) if (++n % 50000 == 0) { print n; fflush() } }' >/tmp/count 2>/dev/null &"
+
+
+def pair(memory=128, extra='', vcpus=1):
+    lab = Lab(hosts=2, memory=1536, huge=200, local_disks=True, limit=1800)
+    try:
+        lab.start_daemons(witness='etcd')
+        lab.create(lab.a, vcpus=vcpus, memory=memory, disk='local', extra=extra)
+        wait_port(lab.net, GUEST, 2323)
+        return lab
+    except BaseException:
+        lab.close()
+        raise
+
+
+def samples(host, seconds=WINDOW):
+    """Rows of the status, of different epochs."""
+    rows, end = {}, time.monotonic() + seconds
+    while time.monotonic() < end:
+        row = protection.status(host)
+        if row.get('state') != 'protected':
+            raise LabError(f'protection ended: {row}')
+        rows[row['epoch']] = row
+        time.sleep(0.15)
+    return [rows[e] for e in sorted(rows)]
+
+
+def rate(rows, since, until):
+    return (rows[-1]['epoch'] - rows[0]['epoch']) / (until - since)
+
+
+def pause_against_dirty_pages():
+    """The guest rewrites so many MiB again and again, faster than an epoch is long."""
+    with pair(memory=192) as lab:
+        protection.protect(lab.a, lab.b, '--interval 250ms')
+        result = []
+        for mib in DIRTY:
+            lab.guest(f'killall memory-writer 2>/dev/null; memory-writer {mib} {mib * 20} >/tmp/writer 2>&1 </dev/null &')
+            time.sleep(4)  # touched for the first time, and sent once
+            since = time.monotonic()
+            rows = samples(lab.a)
+            pauses = [r['pause_ms_last'] for r in rows]
+            result.append({'mib': mib, 'pages_p50': statistics.median(r['dirty_pages_last'] for r in rows), 'pause_ms_p50': round(statistics.median(pauses), 2),
+                           'pause_ms_most': round(max(pauses), 2), 'copied_pages_p50': statistics.median(r['copied_pages_last'] for r in rows),
+                           'checkpoints_per_s': round(rate(rows, since, time.monotonic()), 1), 'mib_per_s': round(statistics.median(r['bytes_per_s'] for r in rows) / 2**20, 1)})
+            print(f'   {result[-1]}', flush=True)
+        if 'MISMATCH' in lab.guest('cat /tmp/writer'):
+            raise LabError('the memory writer found wrong memory')
+        return result
+
+
+class Pipeline(Connection):
+    """As many requests as the server can take: `depth` SETs at once, then their replies."""
+    DEPTH = 64
+
+    def step(self):
+        self.sock.sendall(b''.join(command('SET', f'p{i}', 'v' * 32) for i in range(self.DEPTH)))
+        for _ in range(self.DEPTH):
+            assert self.reader.reply() == b'OK', 'SET was not acknowledged'
+            self.replies += 1
+
+
+class Idle:
+    """One loop that counts; nothing else happens in the guest."""
+    name, extra = 'idle (counting loop)', ''
+
+    def start(self, lab):
+        lab.guest(COUNTER)
+
+    def throughput(self, lab):
+        """Turns a second, by the guest's own clock, which goes on through pauses."""
+        out = lab.guest(f'a=$(tail -n 1 /tmp/count); t=$(cut -d" " -f1 /proc/uptime); sleep {WINDOW}; '
+                        'echo $a $(tail -n 1 /tmp/count) $t $(cut -d" " -f1 /proc/uptime)', timeout=WINDOW + 60).split()
+        first, last, began, ended = map(float, out)
+        return (last - first) / (ended - began)
+
+
+class Redis:
+    """Four connections that keep Redis busy, 64 requests each in flight."""
+    name, extra = 'Redis (pipelined SET)', 'redis'
+
+    def start(self, lab):
+        wait_port(lab.net, GUEST, 6379)
+        self.clients = [Pipeline(lab.net, GUEST, 6379, 0, 60) for _ in range(4)]
+        for c in self.clients:
+            c.start()
+
+    def throughput(self, lab):
+        before, since = sum(c.replies for c in self.clients), time.monotonic()
+        time.sleep(WINDOW)
+        if wrong := [c.error for c in self.clients if c.error]:
+            raise LabError(f'Redis: {wrong[0]}')
+        return (sum(c.replies for c in self.clients) - before) / (time.monotonic() - since)
+
+
+class Writer:
+    """A program that does nothing but dirty 16 MiB, page after page."""
+    name, extra = 'memory writer', 'dirty=16,200000'
+
+    def start(self, lab):
+        lab.wait_console(lab.a, 'g1', 'WRITER ok')
+
+    def throughput(self, lab):
+        """Pages a second, by the reports that the guest prints."""
+        before, since = self.writes(lab), time.monotonic()
+        time.sleep(WINDOW)
+        after, until = self.writes(lab), time.monotonic()
+        return (after - before) / (until - since)
+
+    @staticmethod
+    def writes(lab):
+        return int(re.findall(r'WRITER ok .*writes=(\d+)', lab.console(lab.a))[-1])
+
+
+def overhead():
+    """Throughput at 10, 20 and 40 checkpoints a second as a share of the same guest's without."""
+    result = []
+    for load in (Idle(), Redis(), Writer()):
+        with pair(extra=load.extra) as lab:
+            load.start(lab)
+            time.sleep(3)
+            bare = load.throughput(lab)
+            for wanted, interval in INTERVALS.items():
+                protection.protect(lab.a, lab.b, f'--interval {interval}')
+                time.sleep(2)
+                epoch, since = protection.status(lab.a)['epoch'], time.monotonic()
+                kept = load.throughput(lab)
+                row = protection.status(lab.a)
+                result.append({'guest': load.name, 'wanted_per_s': wanted, 'reached_per_s': round((row['epoch'] - epoch) / (time.monotonic() - since), 1),
+                               'throughput': round(kept), 'bare': round(bare), 'overhead': round(1 - kept / bare, 3),
+                               'pause_ms_p50': row['pause_ms_p50'], 'pause_ms_p99': row['pause_ms_p99'], 'dirty_pages': row['dirty_pages_last']})
+                print(f'   {result[-1]}', flush=True)
+                lab.a.sh('proa unprotect g1')
+    return result
+
+
+def latency():
+    """What protection adds to a request, one at a time."""
+    with pair(extra='redis') as lab:
+        load, result = RedisLoad(lab.net, GUEST), []
+
+        def take(name):
+            time.sleep(2)
+            since = time.monotonic()
+            time.sleep(WINDOW)
+            p50, p99 = load.request_ms(since)
+            result.append({'interval': name, 'p50_ms': round(p50, 1), 'p99_ms': round(p99, 1), 'added_p50_ms': round(p50 - result[0]['p50_ms'], 1) if result else 0})
+            print(f'   {result[-1]}', flush=True)
+        take('unprotected')
+        for interval in (*INTERVALS.values(), 'adaptive'):
+            protection.protect(lab.a, lab.b, f'--interval {interval}')
+            take(interval)
+            lab.a.sh('proa unprotect g1')
+        if wrong := load.stop():
+            raise LabError(f'{wrong[0]}')
+        return result
+
+
+def failover(out, draw):
+    """The host that runs the guest is killed; out: where the chart goes."""
+    with pair(memory=192, vcpus=2, extra='redis aof=everysec dirty=16,2') as lab:
+        load, registers = RedisLoad(lab.net, GUEST, writers=8, rate=200), Registers(lab.net, GUEST)
+        protection.protect(lab.a, lab.b)
+        time.sleep(5)
+        since = time.monotonic()
+        lab.a.kill()
+        f = protection.wait_takeover(lab.b)
+        time.sleep(4)
+        gap, wrong = load.longest_gap_ms(since), load.audit()
+        wrong += load.stop() + registers.stop()
+        if wrong:
+            raise LabError(f'a promise was broken: {wrong[0]}')
+        if draw:
+            end = max(4, f['running_ms'] / 1e3 + 2)
+            times = [at - since for c in load.all for at, _ in c.times]
+            marks = [('killed', 0.0), ('noticed', f['detected_ms'] / 1e3), ('key held', f['claimed_ms'] / 1e3), ('running', f['running_ms'] / 1e3)]
+            (out / 'failover.svg').write_text(failover_chart.svg(
+                failover_chart.buckets(times, -2, end), -2, marks,
+                'Redis in a protected guest, 9 connections; host 1 is killed, host 2 goes on from the last checkpoint. No connection breaks.'))
+        return {**{k: round(f[k]) for k in ('detected_ms', 'claimed_ms', 'running_ms')}, 'outside_gap_ms': round(gap)}
+
+
+def run(repeat=1, out=images.ROOT / 'build' / 'bench'):
+    result = {}
+    for name, take in (('pause', pause_against_dirty_pages), ('overhead', overhead), ('latency', latency)):
+        print(f'   -- {name}', flush=True)
+        result[name] = take()
+    print('   -- failover', flush=True)
+    result['failover'] = [failover(out, i == 0) for i in range(max(repeat, 1))]
+    least, most = (f(r['pause_ms_p50'] for r in result['pause']) for f in (min, max))
+    result['pause_most_to_least'] = round(most / least, 2)
+    return result
+
+
+def tables(result):
+    """[(title, rows)]; a row is a dict whose keys are the columns."""
+    return [(f'pause against dirty pages (most / least of the medians: {result["pause_most_to_least"]}; aim: 2)', result['pause']),
+            ('throughput at 10, 20, 40 checkpoints/s', result['overhead']), ('a request, one at a time', result['latency']), ('failover', result['failover'])]

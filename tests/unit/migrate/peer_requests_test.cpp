@@ -1,0 +1,88 @@
+// What a peer's daemon sends is hostile: every request gets one answer, and none of them ends proad.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "migrate/peer_requests.hpp"
+
+namespace proa::migrate {
+namespace {
+
+using ::testing::HasSubstr;
+
+class PeerRequestsTest : public ::testing::Test {
+  protected:
+    PeerRequestsTest() {
+        requests.on("ask", [](const Json& q, const std::string&, const PeerAnswer& done) {
+            const unsigned n = q.at("number");
+            done({{"ok", true}, {"twice", 2 * n}});
+        });
+    }
+    Json ask(const std::string& text) {
+        answers.clear();
+        requests.answer(text, "10.0.0.1", [this](std::string a) { answers.push_back(std::move(a)); });
+        EXPECT_EQ(answers.size(), 1u) << text.substr(0, 80);
+        return answers.empty() ? Json() : Json::parse(answers.front());
+    }
+    PeerRequests requests;
+    std::vector<std::string> answers;
+};
+
+TEST_F(PeerRequestsTest, AKnownCommandIsAnsweredByItsHandler) {
+    EXPECT_EQ(ask(R"({"cmd":"ask","number":21})"), (Json{{"ok", true}, {"twice", 42}}));
+}
+
+TEST_F(PeerRequestsTest, AHandlerIsToldWhoAsks) {
+    requests.on("who", [](const Json&, const std::string& from, const PeerAnswer& done) {
+        done({{"you", from}});
+    });
+    EXPECT_EQ(ask(R"({"cmd":"who"})"), (Json{{"you", "10.0.0.1"}}));
+}
+
+TEST_F(PeerRequestsTest, AnUnknownCommandIsRefusedWithARemedy) {
+    const Json a = ask(R"({"cmd":"dance"})");
+    EXPECT_EQ(a["ok"], false);
+    EXPECT_EQ(a["what"], "unknown request dance");
+    EXPECT_THAT(a["remedy"].get<std::string>(), HasSubstr("same version"));
+}
+
+TEST_F(PeerRequestsTest, WhatIsNoRequestIsRefused) {
+    const std::string deep = R"({"cmd":"ask","number":)" + std::string(1 << 20, '[') + "}";
+    for (const std::string& text :
+         {std::string(), std::string("{"), std::string("null"), std::string("7"), std::string("[]"),
+          std::string("{}"), std::string(R"({"cmd":7})"), std::string(R"({"cmd":["ask"]})"),
+          std::string(R"({"cmd":"ask"})"), std::string(R"({"cmd":"ask","number":"many"})"),
+          std::string(R"({"cmd":"ask","number":{}})"), std::string("{\"cmd\":\"\xff\"}"), deep}) {
+        const Json a = ask(text);
+        EXPECT_EQ(a["ok"], false) << text.substr(0, 80);
+        EXPECT_THAT(a["what"].get<std::string>(), HasSubstr("malformed request")) << text.substr(0, 80);
+    }
+}
+
+TEST_F(PeerRequestsTest, TheFirstAnswerCountsWhateverTheHandlerDoesNext) {
+    requests.on("twice", [](const Json&, const std::string&, const PeerAnswer& done) {
+        done({{"ok", true}});
+        done({{"ok", false}});
+        throw std::runtime_error("too late");
+    });
+    EXPECT_EQ(ask(R"({"cmd":"twice"})"), (Json{{"ok", true}}));
+}
+
+TEST_F(PeerRequestsTest, AHandlerThatForgetsToAnswerRefuses) {
+    PeerAnswer kept;
+    requests.on("later", [&](const Json&, const std::string&, PeerAnswer done) { kept = std::move(done); });
+    requests.answer(R"({"cmd":"later"})", "", [this](std::string a) { answers.push_back(std::move(a)); });
+    EXPECT_TRUE(answers.empty()) << "it may still answer";
+    kept = {};
+    ASSERT_EQ(answers.size(), 1u);
+    EXPECT_EQ(Json::parse(answers.front())["ok"], false);
+}
+
+TEST_F(PeerRequestsTest, AnAnswerWithBytesThatAreNoUtf8IsStillAnAnswer) {
+    requests.on("echo", [](const Json&, const std::string&, const PeerAnswer& done) {
+        done({{"what", "\xff!"}});
+    });
+    EXPECT_THAT(ask(R"({"cmd":"echo"})")["what"].get<std::string>(), HasSubstr("!"));
+}
+
+}  // namespace
+}  // namespace proa::migrate
