@@ -42,19 +42,19 @@ def measure(p, move):
     return {**result, 'outside_total_s': round(total, 2), 'outside_blackout_ms': round(p.longest(since)), 'idle_gap_ms': round(max(base or [0]))}
 
 
-def proa(rate, options=''):
+def proa(rate, tls=True):
     with Lab(hosts=2, memory=1536, huge=160) as lab:
-        lab.start_daemons()
+        lab.start_daemons(tls=tls)
         lab.create(lab.a, memory=MEMORY, extra=f'dirty={WORKING_SET},{rate}' if rate else '')
         p = probe(lab)
 
         def move():
-            out, code = lab.a.run(f'proa migrate g1 {lab.b.address} --json {options}', 200)
+            out, code = lab.a.run(f'proa migrate g1 {lab.b.address} --json', 200)
             if code != 0:
                 return None
             r = json.loads(out.strip().splitlines()[-1])
             return {'rounds': len(r['rounds']), 'wire_mib': r['wire_bytes'] / 2**20, 'reported_downtime_ms': r['downtime_ms'],
-                    'downtime': {k: round(v, 1) for k, v in r['downtime'].items()}, 'late_frames': r['late_frames']}
+                    'downtime': {k: round(v, 1) for k, v in r['downtime'].items()}, 'late_frames': r['late_frames'], 'engine_s': r['total_ms'] / 1e3}
         return measure(p, move)
 
 
@@ -70,11 +70,16 @@ def kvm(rate):
         return measure(p, lambda: peer_kvm.migrate(source, target, lab.b.address))
 
 
+def proa_plain(rate):
+    """As KVM does it by default: without TLS."""
+    return proa(rate, tls=False)
+
+
 def run(rates=(0, 5, 20), repeat=1):
     rows = []
     for rate in rates:
         for _ in range(repeat):
-            for who, f in (('proa', proa), ('kvm', kvm)):
+            for who, f in (('proa', proa), ('proa-plain', proa_plain), ('kvm', kvm)):
                 row = {'who': who, 'dirty_mib_s': rate, **f(rate)}
                 print(f'   {row}', flush=True)
                 rows.append(row)

@@ -16,6 +16,7 @@ namespace proa::transport {
 struct Credentials {  // PEM files, as `proa keys init` writes them
     std::string ca, certificate, key;
     static Credentials in(const std::string& directory);  // ca.pem, host.pem, host.key
+    bool operator==(const Credentials&) const = default;
 };
 
 struct ChannelOptions {

@@ -6,6 +6,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <poll.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
@@ -25,7 +26,7 @@ namespace {
 
 namespace ssl = boost::asio::ssl;
 
-constexpr std::size_t kReadAhead = 128 << 10;
+constexpr std::size_t kReadAhead = 64 << 10;
 
 std::string tls_reason() {
     // No word from OpenSSL: then it was the socket (a dead link: ETIMEDOUT), or plainly the end.
@@ -165,7 +166,9 @@ class TlsStream final : public ByteStream {
     std::atomic<bool> cancelled_{false};
 };
 
-Result<std::shared_ptr<ssl::context>> make_context(const Credentials& c) {
+using Context = std::shared_ptr<ssl::context>;
+
+Result<Context> make_context(const Credentials& c) {
     auto context = std::make_shared<ssl::context>(ssl::context::tlsv13);
     const auto step = [](const std::string& file, auto&& f) -> Result<void> {
         try {
@@ -178,6 +181,7 @@ Result<std::shared_ptr<ssl::context>> make_context(const Credentials& c) {
     };
     SSL_CTX_set_min_proto_version(context->native_handle(), TLS1_3_VERSION);
     SSL_CTX_set_num_tickets(context->native_handle(), 0);
+    SSL_CTX_set_session_cache_mode(context->native_handle(), SSL_SESS_CACHE_OFF);
     SSL_CTX_set_ciphersuites(context->native_handle(), cipher_suites().c_str());
     SSL_CTX_set_read_ahead(context->native_handle(), 1);
     SSL_CTX_set_default_read_buffer_len(context->native_handle(), kReadAhead);
@@ -191,17 +195,52 @@ Result<std::shared_ptr<ssl::context>> make_context(const Credentials& c) {
     return context;
 }
 
+// What the files of `c` were when they were read. New ones are used from the next connection on.
+using Stamp = std::array<std::array<std::int64_t, 5>, 3>;
+Stamp stamp_of(const Credentials& c) {
+    Stamp s{};
+    for (std::size_t i = 0; i < s.size(); ++i) {
+        struct stat st {};
+        const std::string& file = i == 0 ? c.ca : i == 1 ? c.certificate : c.key;
+        if (::stat(file.c_str(), &st) == 0)
+            s[i] = {static_cast<std::int64_t>(st.st_ino), st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec, 1};
+    }
+    return s;
+}
+
+// Reading the files costs several times what a handshake does, and a migration opens many connections: the last ones read
+// are kept.
+Result<Context> context_for(const Credentials& c) {
+    struct Kept {
+        std::mutex mutex;
+        Credentials files;
+        Stamp stamp;
+        Context context;
+    };
+    static Kept& kept = *new Kept;  // never destroyed: at exit OpenSSL is gone before statics are
+    const std::lock_guard lock(kept.mutex);
+    const Stamp now = stamp_of(c);
+    if (kept.context && kept.stamp == now && kept.files == c) return kept.context;
+    auto made = make_context(c);
+    if (made) {
+        kept.files = c;
+        kept.stamp = now;
+        kept.context = *made;
+    }
+    return made;
+}
+
 }  // namespace
 
 Result<void> check_credentials(const Credentials& c) {
-    if (auto made = make_context(c); !made) return tl::unexpected(made.error());
+    if (auto made = context_for(c); !made) return tl::unexpected(made.error());
     return {};
 }
 
 Result<std::unique_ptr<ByteStream>> secure(std::unique_ptr<TcpStream> tcp, const ChannelOptions& o, bool client,
                                            const std::string& host) {
     if (!o.tls) return std::unique_ptr<ByteStream>(std::move(tcp));
-    auto context = make_context(*o.tls);
+    auto context = context_for(*o.tls);
     if (!context) return tl::unexpected(context.error());
     auto tls = std::make_unique<TlsStream>(std::move(tcp), *context, host, o.io_timeout);
     if (auto r = tls->handshake(client, host); !r) return tl::unexpected(r.error());

@@ -201,6 +201,26 @@ TEST_F(Tls, ADiallerGivesUpOnASilentListener) {
     end.set_value();
 }
 
+TEST_F(Tls, NewKeysAreUsedFromTheNextConnectionOn) {
+    test::TemporaryDirectory d;
+    const auto install = [&](const Credentials& c) {
+        std::filesystem::copy_file(c.ca, d / "ca.pem", std::filesystem::copy_options::overwrite_existing);
+        std::filesystem::copy_file(c.certificate, d / "host.pem.new");
+        std::filesystem::copy_file(c.key, d / "host.key.new");
+        std::filesystem::rename(d / "host.pem.new", d / "host.pem");
+        std::filesystem::rename(d / "host.key.new", d / "host.key");
+    };
+    const auto installed = with(Credentials::in(d.path()));
+    install(good());
+    for (int i = 0; i < 2; ++i) {
+        const auto m = meet(installed, installed);
+        EXPECT_TRUE(m.dialler) << m.dialler.error().what;
+    }
+    install(elsewhere());
+    const auto m = meet(installed, installed);
+    EXPECT_REFUSED(m.dialler, "IP address mismatch");
+}
+
 TEST_F(Tls, MissingKeysAreNamedBeforeAnyoneIsDialled) {
     const auto r = Listener::listen("127.0.0.1", 0, with(Credentials::in("/nonexistent")), [](auto) {});
     EXPECT_REFUSED(r, "/nonexistent/ca.pem");
