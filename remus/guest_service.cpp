@@ -40,9 +40,8 @@ GuestService::GuestService(vmm::GuestProcess& guest)
     guest.when_fenced([this] {
         if (primary_) primary_->fenced();
     });
-    guest.describe_more([this](Json& j) {
-        j["protection"] = primary_ || backup_ ? status().at("state") : Json("");
-    });
+    guest.describe_more(
+        [this](Json& j) { j["protection"] = primary_ || backup_ ? status().at("state") : Json(""); });
 }
 
 GuestService::~GuestService() {
