@@ -10,7 +10,7 @@ FIELDS = ('role', 'state', 'peer', 'term', 'epoch', 'checkpoints_per_s', 'pause_
           'lag_ms', 'held_packets', 'held_bytes', 'dirty_pages_last', 'copied_pages_last', 'failover', 'events')
 
 
-@case(ci=False)
+@case()
 def protect_shows_what_it_does_and_unprotect_ends_it():
     with scene() as s:
         row = s.protect()
@@ -51,7 +51,7 @@ def kills(seeds, **options):
         check_healthy(s.home)
 
 
-@case(ci=False, minutes=10)
+@case(minutes=10)
 def the_primary_dies_at_five_random_moments():
     kills(range(1, 6))
 
@@ -62,7 +62,7 @@ def the_primary_dies_at_fifty_random_moments():
         kills(seeds, vcpus=vcpus, aof='always')
 
 
-@case(ci=False)
+@case()
 def the_backup_dies_and_the_primary_goes_on_alone():
     with scene() as s:
         s.protect()
