@@ -43,6 +43,10 @@ class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
     vmm::Result<void> run() override {
         if (fail_run) return vmm::fail("injected: cannot run");
         std::lock_guard lock(mutex_);
+        if (fence_ != 0 && fence_ <= now()) {
+            trip();
+            return vmm::fail("the fence has passed");
+        }
         running_ = ever_ran_ = true;
         changed_.notify_all();
         return {};
@@ -109,10 +113,12 @@ class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
     }
     vmm::MachineState& state() { return state_; }
 
-    // As if time had passed: the fence, if there is one, stops the guest now.
+    // An hour passes for this machine: a fence, if there is one, stops the guest now, and keeps it from being run until it is
+    // moved by a renewal that was sent after this.
     void reach_fence() {
         std::lock_guard lock(mutex_);
-        if (fence_ != 0) trip();
+        skipped_ += std::chrono::hours(1);
+        if (fence_ != 0 && fence_ <= now()) trip();
     }
     bool has_fence() {
         std::lock_guard lock(mutex_);
@@ -161,13 +167,16 @@ class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
         fence_ = counter;
         if (fence_ != 0 && fence_ <= now()) trip();
     }
-    std::uint64_t counter() const override { return now(); }
+    std::uint64_t counter() const override {
+        std::lock_guard lock(mutex_);
+        return now();
+    }
     std::uint64_t counter_hz() const override { return 1'000'000'000; }
-    static std::uint64_t now() {
-        return static_cast<std::uint64_t>(Clock::now().time_since_epoch() / std::chrono::nanoseconds(1));
+    std::uint64_t now() const {  // under the lock
+        return static_cast<std::uint64_t>((Clock::now().time_since_epoch() + skipped_) /
+                                          std::chrono::nanoseconds(1));
     }
     void trip() {  // under the lock
-        fence_ = 0;
         running_ = false;
         if (when_fenced) when_fenced();
     }
@@ -200,11 +209,12 @@ class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
     std::deque<std::pair<std::uint64_t, std::vector<std::uint8_t>>> copies_;  // addresses stay
     std::size_t taken_ = 0;
     std::uint64_t fence_ = 0;
+    Clock::duration skipped_{};
     std::mt19937_64 random_;
     vmm::MachineState state_;
     std::uint64_t writes_ = 0;
     bool running_ = false, ever_ran_ = false, end_ = false;
-    std::mutex mutex_;
+    mutable std::mutex mutex_;
     std::condition_variable changed_;
     std::thread cpu_;
 };

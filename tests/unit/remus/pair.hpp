@@ -34,6 +34,11 @@ class Said {
         std::lock_guard lock(mutex_);
         return why_.what;
     }
+    void forget() {
+        std::lock_guard lock(mutex_);
+        states_.clear();
+        why_ = {};
+    }
 
   private:
     std::mutex mutex_;
@@ -125,6 +130,9 @@ struct Pair {
     }
     bool never_two() { return !(first.machine().runs() && second.machine().runs()); }
 
+    // Before the guests: what an object says last may still be on its way through its guest's thread.
+    Said<PrimaryState> primary_said;
+    Said<BackupState> backup_said;
     test::FakeGuest first, second;
     test::TemporaryDirectory directory;
     test::WitnessService service;
@@ -132,8 +140,6 @@ struct Pair {
     std::shared_ptr<test::FakeWitness> witness_b = std::make_shared<test::FakeWitness>(service);
     PrimaryOptions out;
     BackupOptions in;
-    Said<PrimaryState> primary_said;
-    Said<BackupState> backup_said;
     std::unique_ptr<Primary> primary;
     std::unique_ptr<Backup> backup;
 };

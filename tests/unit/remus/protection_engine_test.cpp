@@ -62,8 +62,8 @@ TEST(Protection, ItCanBeginAgainAfterItEnded) {
     p.primary.reset();
     p.backup.reset();
     p.out.port = 0;
-    p.primary_said.~Said();
-    new (&p.primary_said) Said<PrimaryState>;
+    migrate::on_guest(p.first, [] { return 0; });  // the last it had to say has been said
+    p.primary_said.forget();
     p.protect_well();
     EXPECT_GT(p.service.holder("fake")->term, term);
     EXPECT_FALSE(p.service.holder("fake")->settled);
