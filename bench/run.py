@@ -2,6 +2,7 @@
 Ratios within one run are what counts; the machine is emulated and may be shared."""
 import argparse, json, subprocess, sys, time
 from tests.lab import images
+from tests.lab.tables import print_table
 from . import downtime, guest_costs, ha
 
 OUT = images.ROOT / 'build' / 'bench'
@@ -42,11 +43,7 @@ PARTS = {'engine': engine, 'size': size, 'boot': boot, 'costs': costs, 'downtime
 
 
 def table(rows, columns):
-    head = [c for c, _ in columns]
-    body = [[f(r) for _, f in columns] for r in rows]
-    width = [max(len(x[i]) for x in [head, *body]) for i in range(len(head))]
-    for x in [head, *body]:
-        print('   ' + '  '.join(c.rjust(w) for c, w in zip(x, width)))
+    print_table([c for c, _ in columns], [[f(r) for _, f in columns] for r in rows], '   ')
 
 
 def show(part, result):

@@ -13,9 +13,15 @@ void add_protect(CLI::App& p, vmm::cli::ProtectArgs& a) {
          "--interval", a.interval,
          "time between checkpoints (25ms, 0.2s), or adaptive: short while output waits, long while idle")
         ->capture_default_str();
-    p.add_option("--max-lag", a.max_lag, "how old the backup's copy may become")->capture_default_str();
+    p.add_option("--max-lag", a.max_lag,
+                 "adaptive: how old the backup's copy may become (200ms, or the interval if that is longer)");
     p.add_option("--max-overhead", a.max_overhead, "adaptive: percent of its time the guest may be stopped")
         ->check(CLI::Range(0.1, 90.0))
+        ->capture_default_str();
+    p.add_option(
+         "--ack-timeout", a.ack_timeout,
+         "how long a backup that takes nothing may hold up the guest's output, and its writes, before it is "
+         "given up")
         ->capture_default_str();
     p.add_option("--disk", a.disks, "NAME=PATH: a disk, as the guest names it, and its replica on the backup")
         ->allow_extra_args(false);

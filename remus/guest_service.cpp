@@ -192,7 +192,8 @@ void GuestService::primary_changed(PrimaryState s, const vmm::Error& why) {
     guest_.occupy("");
     const bool here = s == PrimaryState::Alone || s == PrimaryState::Unprotected;
     holds_key_ = s == PrimaryState::Alone;
-    answer(vmm::fail(why.what.empty() ? "protection has ended" : why.what, why.remedy));
+    answer(vmm::fail(why.what.empty() ? "protection has ended" : why.what, why.remedy),
+           unprotecting_ ? "cancelled" : "failed");
     if (unprotecting_)
         here ? unprotecting_->ok() : unprotecting_->fail("failed", {"the guest runs elsewhere now", ""});
     if (handing_over_) {

@@ -43,6 +43,10 @@ milliseconds attempt_timeout(const LeaseTiming& t) {
     return std::max(milliseconds(1), (t.ttl - t.margin - t.renew_every) / 3);
 }
 
+milliseconds late_after(const LeaseTiming& t) {
+    return std::max(milliseconds(0), t.ttl - t.margin) * 3 / 4;
+}
+
 LeaseKeeper::LeaseKeeper(Witness& witness, Held held, std::uint64_t sent, LeaseTiming timing, Hooks hooks)
     : witness_(witness),
       held_(std::move(held)),
@@ -78,6 +82,10 @@ void LeaseKeeper::stop() {
 
 milliseconds LeaseKeeper::since_renewal() const {
     std::lock_guard lock(mutex_);
+    return elapsed();
+}
+
+milliseconds LeaseKeeper::elapsed() const {
     const std::uint64_t now = hooks_.now();
     if (hooks_.hz == 0 || now <= last_sent_) return {};
     const std::uint64_t ticks = now - last_sent_;
@@ -88,7 +96,7 @@ void LeaseKeeper::run() {
     using Clock = std::chrono::steady_clock;
     std::unique_lock lock(mutex_);
     auto next = Clock::now();  // the claim may be old already: the first renewal is due at once
-    bool answered = true;
+    bool answered = true, late = false;
     for (;;) {
         wake_.wait_until(lock, next, [this] { return stopping_; });
         if (stopping_) return;
@@ -102,12 +110,19 @@ void LeaseKeeper::run() {
             if (std::exchange(answered, false))
                 spdlog::warn("lease of guest {} was not renewed: {}; trying again", held_.guest,
                              answer.error().what);
+            if (armed_ && !late && elapsed() >= late_after(timing_)) {
+                late = true;
+                lock.unlock();
+                hooks_.late();
+                lock.lock();
+            }
             next = Clock::now() + std::min(kRetry, timing_.renew_every);
             continue;
         }
         if (*answer == Witness::Answer::Lost) break;
         if (!std::exchange(answered, true)) spdlog::info("lease of guest {} is renewed again", held_.guest);
         last_sent_ = sent;
+        late = false;
         if (armed_) hooks_.fence(fence_for(last_sent_, hooks_.hz, timing_));
         next = begun + timing_.renew_every;
     }

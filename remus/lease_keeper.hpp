@@ -24,14 +24,17 @@ struct LeaseTiming {
 std::uint64_t fence_for(std::uint64_t sent, std::uint64_t counter_hz, const LeaseTiming& t);
 // Pure. How long one call to the witness may take (make_witness) so that three renewals in a row can fail before the fence.
 std::chrono::milliseconds attempt_timeout(const LeaseTiming& t);
+// Pure. Since the last renewal: from here on the fence is near, and what can be done without the witness should begin.
+std::chrono::milliseconds late_after(const LeaseTiming& t);
 
 class LeaseKeeper {
   public:
     // `lost`: the witness has said Lost; from the keeper's thread, once, and no renewal follows. It may call stop(), but not
     // destroy the keeper. `fence`: gets counter values (Checkpointer::fence_at); from any thread, one call at a time; must not
-    // call the keeper. `now`, `hz`: the same counter.
+    // call the keeper. `now`, `hz`: the same counter. `late`: armed, and no renewal for late_after(); as `lost`, once a silence.
     struct Hooks {
         std::function<void()> lost;
+        std::function<void()> late;
         std::function<void(std::uint64_t)> fence;
         std::function<std::uint64_t()> now;
         std::uint64_t hz = 0;
@@ -48,6 +51,7 @@ class LeaseKeeper {
 
   private:
     void run();
+    std::chrono::milliseconds elapsed() const;  // since_renewal, under the lock
     Witness& witness_;
     const Held held_;
     const LeaseTiming timing_;

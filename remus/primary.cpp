@@ -55,8 +55,15 @@ void Primary::post(PrimaryEvent e) {
     inbox_.push_back(e);
     wake_.notify_all();
 }
-void Primary::stop() {
+void Primary::end(const char* why) {
+    {
+        std::lock_guard lock(mutex_);
+        if (*why_stopped_ == 0) why_stopped_ = why;
+    }
     post(PrimaryEvent::Stop);
+}
+void Primary::stop() {
+    end("protection was stopped");
 }
 void Primary::hand_over() {
     post(PrimaryEvent::HandOver);
@@ -81,7 +88,7 @@ vmm::Result<void> Primary::check() {
     std::lock_guard lock(mutex_);
     if (abandoned_) return vmm::fail("the guest ends");
     for (const PrimaryEvent e : inbox_) {
-        if (e == PrimaryEvent::Stop) return vmm::fail("protection was stopped");
+        if (e == PrimaryEvent::Stop) return vmm::fail(why_stopped_);
         if (e == PrimaryEvent::FenceFired) return vmm::fail("the lease could not be renewed in time");
         if (e == PrimaryEvent::BackupLost) return vmm::fail(options_.host + " is silent");
     }
@@ -161,9 +168,12 @@ vmm::Result<void> Primary::claim() {
     }
     keeper_ = std::make_unique<LeaseKeeper>(
         *witness_, held_, sent, options_.lease,
-        LeaseKeeper::Hooks{[this] { post(PrimaryEvent::Stop); },
-                           [this](std::uint64_t at) { machine_.fence_at(at); },
-                           [this] { return machine_.counter(); }, machine_.counter_hz()});
+        LeaseKeeper::Hooks{
+            [this] { end("the witness has given the guest's key away"); },
+            // The backup's word that it lets go is as good as the witness's: while there is time to ask it.
+            [this] { end("the witness doesn't answer, and the lease runs out"); },
+            [this](std::uint64_t at) { machine_.fence_at(at); }, [this] { return machine_.counter(); },
+            machine_.counter_hz()});
     (void)event(PrimaryEvent::Granted);
     return {};
 }

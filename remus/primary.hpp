@@ -95,6 +95,7 @@ class Primary {
     bool take(PrimaryEvent e);  // out of the inbox
     bool waiting(PrimaryEvent e) const;
     void post(PrimaryEvent e);  // into the inbox
+    void end(const char* why);  // a Stop, and its reason
     vmm::Result<void> check();
     void report(const char* phase, double percent);
     template <class T>
@@ -125,7 +126,8 @@ class Primary {
     std::condition_variable wake_;
     PrimaryState state_ = PrimaryState::Claiming;
     std::deque<PrimaryEvent> inbox_;
-    Held held_;  // set once, by the engine, which reads it without the lock
+    const char* why_stopped_ = "";  // of the first Stop in the inbox
+    Held held_;                     // set once, by the engine, which reads it without the lock
     std::unique_ptr<transport::Channel> data_;
     bool abandoned_ = false;  // this object ends: no more waiting for the witness
     vmm::Error error_;

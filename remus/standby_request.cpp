@@ -233,6 +233,7 @@ tl::expected<Json, vmm::CallError> protect_out_arguments(const Json& asked, bool
     a["adaptive"] = asked.value("adaptive", false);
     a["max_lag_ms"] = asked.value("max_lag_ms", 200.0);
     a["max_overhead"] = asked.value("max_overhead", 10.0);
+    a["ack_timeout_ms"] = asked.value("ack_timeout_ms", 5000.0);
     a["no_network_buffer"] = asked.value("no_network_buffer", false);
     a["auto_reprotect"] = auto_reprotect || asked.value("auto_reprotect", false);
     if (const auto d = asked.find("disks"); d != asked.end()) a["disks"] = *d;

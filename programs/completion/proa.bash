@@ -10,7 +10,7 @@ _proa_options() {
         top) echo "--vcpus -d -n" ;;
         migrate) echo "--downtime --compress --bandwidth --channels --port --no-converge --dirty-log --auto-converge" \
                       "--progress --plaintext --cancel --resolve" ;;
-        protect) echo "--interval --max-lag --max-overhead --disk --port --no-network-buffer --unsafe --auto-reprotect" \
+        protect) echo "--interval --max-lag --max-overhead --ack-timeout --disk --port --no-network-buffer --unsafe --auto-reprotect" \
                       "--plaintext --progress --status --watch --rounds" ;;
         keys) echo "--dir" ;;
     esac
@@ -36,7 +36,7 @@ _proa() {
         --dirty-log) COMPREPLY=($(compgen -W "hardware write-protect" -- "$cur")); return ;;
         --socket | --dir) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --interval) COMPREPLY=($(compgen -W "adaptive 25ms 50ms 100ms" -- "$cur")); return ;;
-        --max-lag | --max-overhead | --disk | --watch | --rounds) return ;;
+        --max-lag | --max-overhead | --ack-timeout | --disk | --watch | --rounds) return ;;
         --downtime | --bandwidth | --channels | --port | --timeout) return ;;
     esac
     if [ "${cur:0:1}" = - ]; then

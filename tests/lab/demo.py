@@ -3,6 +3,7 @@ import json, re, signal, sys, time
 from . import images
 from .client import RedisLoad
 from .lab import Lab
+from .tables import print_table
 
 GUEST = '10.77.1.10'
 
@@ -45,9 +46,7 @@ def table(moves):
     head = ('move', 'rounds', 'pages', 'zero', 'MB sent', 'total s', 'downtime ms', 'outside gap ms')
     rows = [(name, str(len(m['rounds'])), str(sum(r['pages'] for r in m['rounds'])), str(sum(r['zero'] for r in m['rounds'])),
              f'{m["wire_bytes"] / 2**20:.1f}', f'{m["total_ms"] / 1e3:.1f}', f'{m["downtime_ms"]:.0f}', f'{m["gap_ms"]:.0f}') for name, m in moves]
-    width = [max(len(r[i]) for r in (head, *rows)) for i in range(len(head))]
-    for r in (head, *rows):
-        print('  '.join(c.rjust(w) for c, w in zip(r, width)))
+    print_table(head, rows)
 
 
 def main():

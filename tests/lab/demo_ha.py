@@ -6,6 +6,7 @@ from .client import RedisLoad
 from .lab import Lab
 from .registers import Registers
 from .sightings import Sightings
+from .tables import print_table
 
 GUEST, CALM = '10.77.1.10', 6  # CALM: seconds over which latencies are measured
 
@@ -92,9 +93,7 @@ class Demo:
 
 def table(rows):
     head = ('failover', 'ckpt/s', 'pause p50 ms', 'p99 ms', 'request p50 ms before', 'protected', 'detected ms', 'key ms', 'running ms', 'outside gap ms')
-    width = [max(len(r[i]) for r in (head, *rows)) for i in range(len(head))]
-    for r in (head, *rows):
-        print('  '.join(c.rjust(w) for c, w in zip(r, width)))
+    print_table(head, rows)
 
 
 def main():

@@ -18,6 +18,8 @@
 namespace proa::test {
 
 class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
+    using Clock = std::chrono::steady_clock;
+
   public:
     explicit FakeMachine(vmm::GuestMemory& m, unsigned seed)
         : memory_(m), log_(m.pages()), held_(m.pages()), random_(seed) {
@@ -113,11 +115,12 @@ class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
     }
     vmm::MachineState& state() { return state_; }
 
-    // An hour passes for this machine: a fence, if there is one, stops the guest now, and keeps it from being run until it is
-    // moved by a renewal that was sent after this.
-    void reach_fence() {
+    // Time passes for this machine: a fence that was set in between stops the guest now, and keeps it from being run until it
+    // is moved by a renewal that was sent after this.
+    void reach_fence() { pass(std::chrono::hours(1)); }
+    void pass(Clock::duration time) {
         std::lock_guard lock(mutex_);
-        skipped_ += std::chrono::hours(1);
+        skipped_ += time;
         if (fence_ != 0 && fence_ <= now()) trip();
     }
     bool has_fence() {
@@ -131,7 +134,6 @@ class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
     abi::DirtyLogMode mode = abi::DirtyLogMode::Off;
 
   private:
-    using Clock = std::chrono::steady_clock;
     vmm::Result<void> start(abi::DirtyLogMode m) override { return dirty_log(m); }
     vmm::Result<void> stop() override {
         (void)release_all();

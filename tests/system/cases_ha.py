@@ -109,23 +109,22 @@ def a_primary_cut_off_from_all_is_fenced_and_its_backup_takes_over():
 
 
 @case(ci=False)
-def a_primary_cut_off_from_the_witness_leaves_one_copy_that_runs():
+def a_primary_cut_off_from_the_witness_goes_on_by_its_backups_word():
     with scene() as s:
         s.protect()
         s.advances()
         s.lab.etcd.cut(s.home)
-        time.sleep(8)  # more than two leases
-        s.goes_on('the guest goes on, here or there', 60)
-        settle(s)
+        goes_on_alone(s)
         s.lab.etcd.heal()
+        s.protect()
+        s.advances()
         s.well()
 
 
-def settle(s):
-    """After a fault that may end either way: exactly one host runs the guest; that is home from now on."""
-    running = retry('one copy', lambda: (lambda r: r if len(r) == 1 else None)([h for h in s.lab.hosts if h.alive() and protection.runs(h)]), 60)
-    if running[0] is not s.home:
-        s.swap()
+def goes_on_alone(s):
+    """The witness is out of reach: the pair parts before the fence is reached, and the guest doesn't stand."""
+    s.wait('the primary gives its backup up', s.home, lambda r: r.get('state') in protection.GONE_ON, 10)
+    retry('the backup forgets the guest', lambda: s.away.guests() == {} and huge_free(s.away) == s.away.free)
     s.well()
 
 
@@ -143,14 +142,33 @@ def a_backup_cut_off_from_the_witness_harms_nobody():
 
 
 @case(ci=False)
-def a_witness_that_stands_still_for_a_while_leaves_one_copy_that_runs():
+def a_witness_that_stands_still_costs_the_protection_and_not_the_guest():
     with scene() as s:
         s.protect()
         s.advances()
         s.lab.etcd.freeze()
-        time.sleep(10)  # the primary can't renew: it stops by itself, and nobody may start
+        goes_on_alone(s)
         s.lab.etcd.freeze(False)
-        settle(s)
+        s.protect()
+        s.kill_home()
+
+
+@case(ci=False)
+def a_witness_and_a_link_that_go_together_stop_the_guest_until_one_is_back():
+    with scene() as s:
+        s.protect()
+        s.advances()
+        s.lab.part()
+        s.lab.etcd.freeze()
+        time.sleep(6)  # the fence is reached
+        expect(not any(protection.runs(h) for h in s.lab.hosts), f'nobody may run it now: {[h.guests() for h in s.lab.hosts]}')
+        s.lab.etcd.freeze(False)  # lets the first one settle, or the backup claim
+        s.lab.part(whole=True)
+        running = retry('one copy', lambda: (lambda r: r if len(r) == 1 else None)([h for h in s.lab.hosts if protection.runs(h)]), 60)
+        if running[0] is not s.home:
+            s.swap()
+        retry('the other copy is gone', lambda: s.away.guests() == {} and huge_free(s.away) == s.away.free)
+        s.well()
 
 
 @case(ci=False)
@@ -186,6 +204,18 @@ def a_primary_frozen_for_less_than_a_lease_goes_on():
         s.one_copy()
         s.protected()
         s.well()
+
+
+@case(ci=False)
+def a_protected_guest_that_is_destroyed_is_gone_on_both_hosts():
+    with scene() as s:
+        s.protect()
+        s.advances()
+        s.end()
+        s.home.sh('proa destroy g1', 30)
+        for h in s.lab.hosts:
+            retry(f'the guest is gone from host {h.number}', lambda: h.guests() == {} and huge_free(h) == h.free, 20)
+        retry('nobody holds its key', lambda: s.lab.etcd.holder('g1') is None, 20)
 
 
 @case(ci=False)

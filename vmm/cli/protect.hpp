@@ -9,7 +9,9 @@
 namespace proa::vmm::cli {
 
 struct ProtectArgs {
-    std::string guest, host, interval = "25ms", max_lag = "200ms";
+    std::string guest, host, interval = "25ms";
+    std::string max_lag;  // empty: 200ms, or the interval if that is longer
+    std::string ack_timeout = "5s";
     double max_overhead = 10;  // percent
     std::vector<std::string> disks;
     unsigned port = 4650;

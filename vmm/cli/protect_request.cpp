@@ -8,7 +8,7 @@
 namespace proa::vmm::cli {
 namespace {
 
-constexpr double kShortest = 5, kLongest = 10'000, kLongestLag = 60'000;
+constexpr double kShortest = 5, kLongest = 10'000, kLongestLag = 60'000, kLeastPatience = 200;
 constexpr double kShortestAdaptive = 25;
 constexpr unsigned kVirtioSlots = 32;
 
@@ -92,15 +92,18 @@ Result<Json> protect_request(const ProtectArgs& a) {
         return fail("--unsafe goes with --no-network-buffer only",
                     "a pair without witness is said to proad: --witness none --unsafe");
     const bool adaptive = a.interval == "adaptive";
-    const auto lag = duration("--max-lag", a.max_lag, kShortest, kLongestLag, "200ms");
+    const auto lag =
+        duration("--max-lag", a.max_lag.empty() ? "200ms" : a.max_lag, kShortest, kLongestLag, "200ms");
     if (!lag) return tl::unexpected(lag.error());
     const auto interval =
         adaptive ? Result<double>(std::min(kShortestAdaptive, *lag))
                  : duration("--interval", a.interval, kShortest, kLongest, "25ms, 0.2s or adaptive");
     if (!interval) return tl::unexpected(interval.error());
-    if (*lag < *interval)
+    if (!a.max_lag.empty() && *lag < *interval)
         return fail("--max-lag is shorter than the interval: no checkpoint could keep it",
                     "raise --max-lag or shorten --interval");
+    const auto patience = duration("--ack-timeout", a.ack_timeout, kLeastPatience, kLongestLag, "5s");
+    if (!patience) return tl::unexpected(patience.error());
     auto disks = disks_of(a.disks);
     if (!disks) return disks;
     Json request{{"guest", a.guest},
@@ -109,8 +112,9 @@ Result<Json> protect_request(const ProtectArgs& a) {
                  {"plaintext", a.plaintext},
                  {"interval_ms", *interval},
                  {"adaptive", adaptive},
-                 {"max_lag_ms", *lag},
+                 {"max_lag_ms", std::max(*lag, *interval)},
                  {"max_overhead", a.max_overhead},
+                 {"ack_timeout_ms", *patience},
                  {"no_network_buffer", a.no_network_buffer},
                  {"auto_reprotect", a.auto_reprotect}};
     if (!disks->empty()) request["disks"] = std::move(*disks);

@@ -10,6 +10,7 @@
 
 #include "migrate/page_batch.hpp"
 #include "migrate/registers.hpp"
+#include "tests/support/golden.hpp"
 #include "tests/support/memory_stream.hpp"
 
 namespace proa::migrate {
@@ -59,21 +60,7 @@ vmm::MachineState machine(unsigned vcpus = 2) {
     return s;
 }
 
-std::string dump(View b) {
-    std::string s;
-    for (std::size_t i = 0; i < b.size(); ++i)
-        s += to_hex(b.subspan(i, 1)) + (i % 16 == 15 || i + 1 == b.size() ? "\n" : " ");
-    return s;
-}
-
-// The file is the truth. PROA_UPDATE_GOLDEN=1 rewrites it: only for a new stream version.
-void expect_golden(const std::string& name, View bytes) {
-    const std::string path = std::string(PROA_GOLDEN) + "/" + name + ".hex";
-    if (std::getenv("PROA_UPDATE_GOLDEN") != nullptr) std::ofstream(path) << dump(bytes);
-    std::ifstream f(path);
-    const std::string want{std::istreambuf_iterator<char>(f), {}};
-    EXPECT_EQ(dump(bytes), want) << name;
-}
+using test::expect_golden;
 
 TEST(Stream, EveryRecordsBytesAreTheGoldenOnes) {
     expect_golden("hello", encode_hello({kStreamVersion, 1, 2, token()}));

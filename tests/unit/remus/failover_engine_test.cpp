@@ -100,6 +100,22 @@ TEST(Failover, TheWitnessGoneAloneIsOnlyAFence) {
     EXPECT_FALSE(p.second.machine().ever_ran());
 }
 
+// While the fence is only near, the two that are left can agree without a witness.
+TEST(Failover, AWitnessThatStaysAwayCostsTheProtectionAndNotTheGuest) {
+    Linked p;
+    p.protect_well();
+    p.witness_a->cut();
+    p.witness_b->cut();
+    p.first.machine().pass(500s);
+    ASSERT_TRUE(p.primary_said.wait(PrimaryState::Alone));
+    EXPECT_NE(p.primary_said.why().find("witness"), std::string::npos) << p.primary_said.why();
+    ASSERT_TRUE(p.backup_said.wait(BackupState::Discarded));
+    p.first.machine().reach_fence();
+    EXPECT_TRUE(p.first.machine().runs());
+    EXPECT_FALSE(p.first.output()->holds());
+    EXPECT_FALSE(p.second.machine().ever_ran());
+}
+
 TEST(Failover, AClaimWhoseAnswerWasLostIsFoundAgain) {
     Linked p;
     p.protect_well();

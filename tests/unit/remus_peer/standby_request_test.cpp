@@ -246,6 +246,7 @@ TEST(ProtectOut, GetsWhatOnlyProadKnows) {
                         {"adaptive", false},
                         {"max_lag_ms", 200.0},
                         {"max_overhead", 10.0},
+                        {"ack_timeout_ms", 5000.0},
                         {"no_network_buffer", false},
                         {"auto_reprotect", false}}));
     const Json disks = Json::array({{{"name", "virtio0:block"}, {"path", "/r"}}});

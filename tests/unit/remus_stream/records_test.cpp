@@ -4,14 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <fstream>
 #include <functional>
-#include <iterator>
 #include <random>
 #include <sstream>
 
 #include "tests/support/checkpoint.hpp"
+#include "tests/support/golden.hpp"
 #include "tests/support/memory_stream.hpp"
 
 namespace proa::remus {
@@ -32,21 +31,7 @@ DiskWritesRecord writes() {
     return {1, {{0, 512, false}, {1 << 20, 1 << 30, true}, {4096, 1024, false}}, Bytes(1536, 0xcd)};
 }
 
-std::string dump(View b) {
-    std::string s;
-    for (std::size_t i = 0; i < b.size(); ++i)
-        s += migrate::to_hex(b.subspan(i, 1)) + (i % 16 == 15 || i + 1 == b.size() ? "\n" : " ");
-    return s;
-}
-
-// The file is the truth. PROA_UPDATE_GOLDEN=1 rewrites it: only for a new replication version.
-void expect_golden(const std::string& name, View bytes) {
-    const std::string path = std::string(PROA_GOLDEN) + "/" + name + ".hex";
-    if (std::getenv("PROA_UPDATE_GOLDEN") != nullptr) std::ofstream(path) << dump(bytes);
-    std::ifstream f(path);
-    const std::string want{std::istreambuf_iterator<char>(f), {}};
-    EXPECT_EQ(dump(bytes), want) << name;
-}
+using test::expect_golden;
 
 TEST(ReplicationRecords, EveryRecordsBytesAreTheGoldenOnes) {
     expect_golden("hello", encode(hello()));

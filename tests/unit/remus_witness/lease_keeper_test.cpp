@@ -52,6 +52,7 @@ class Keeper : public testing::Test {
     }
     LeaseKeeper::Hooks hooks() {
         return {.lost = [this] { lost_.set_value(); },  // a second time would throw
+                .late = [this] { ++late_; },
                 .fence =
                     [this](std::uint64_t c) {
                         std::lock_guard lock(mutex_);
@@ -85,6 +86,7 @@ class Keeper : public testing::Test {
     std::mutex mutex_;
     std::vector<std::uint64_t> fences_;
     std::promise<void> lost_;
+    std::atomic<unsigned> late_{0};
 };
 
 TEST_F(Keeper, RenewsAgainAndAgain) {
@@ -140,6 +142,27 @@ TEST_F(Keeper, DoesNotCountARenewalWhoseAnswerWasLost) {
     now_ = 9000;
     ASSERT_TRUE(witness_.wait_calls(claimed_ + 4));
     EXPECT_EQ(fences(), std::vector{fence_of(5000)});
+}
+TEST_F(Keeper, SaysThatItIsLateOnceASilenceAndOnlyWhenArmed) {
+    const std::uint64_t late = kHz / 1000 * static_cast<std::uint64_t>(late_after(timing_).count());
+    witness_.cut();
+    LeaseKeeper k(witness_, held_, 5000, timing_, hooks());
+    now_ = 5000 + late;
+    ASSERT_TRUE(witness_.wait_calls(claimed_ + 3));
+    EXPECT_EQ(late_, 0u) << "nobody has armed it";
+    now_ = 5000 + late - kHz / 1000;
+    k.arm();
+    ASSERT_TRUE(witness_.wait_calls(witness_.calls() + 3));
+    EXPECT_EQ(late_, 0u) << "there is time left";
+    now_ = 5000 + late;
+    ASSERT_TRUE(witness_.wait_calls(witness_.calls() + 4));
+    EXPECT_EQ(late_, 1u);
+    witness_.cut(false);
+    ASSERT_TRUE(witness_.wait_renewals(2));
+    witness_.cut();
+    now_ = 5000 + 2 * late;
+    ASSERT_TRUE(witness_.wait_calls(witness_.calls() + 4));
+    EXPECT_EQ(late_, 2u) << "another silence";
 }
 TEST_F(Keeper, GoesOnRenewingWhenTheWitnessIsBack) {
     witness_.cut();

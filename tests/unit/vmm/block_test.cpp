@@ -108,12 +108,17 @@ TEST_F(BlockTest, FlushIsAcknowledgedAndKeptOnAReadOnlyDisk) {
     }
 }
 
+// Descriptor 0: the header of a read of sector 1; what follows is at 1.
+void read_request(Rig& r) {
+    r.poke<std::uint32_t>(kData, 0);
+    r.poke<std::uint64_t>(kData + 8, 1);
+    r.descriptor(0, 0, kData, 16, 1, 1);
+}
+
 // The worker sleeps when the broken chain comes: whoever waits for the good one before it must not wait for ever.
 TEST_F(BlockTest, ABrokenChainAfterAGoodOneStillLeavesTheDeviceResettable) {
     auto r = open(false);
-    r->poke<std::uint32_t>(kData, 0);
-    r->poke<std::uint64_t>(kData + 8, 1);
-    r->descriptor(0, 0, kData, 16, 1, 1);
+    read_request(*r);
     r->descriptor(0, 1, kData + 4096, 512, 3, 2);
     r->descriptor(0, 2, kData + 512, 1, 2);
     r->descriptor(0, 3, kData, 16, 1, 999);
@@ -128,9 +133,7 @@ TEST_F(BlockTest, ABrokenChainAfterAGoodOneStillLeavesTheDeviceResettable) {
 // Its status byte goes to the last buffer: one of no length at the start of RAM would put it in front of guest memory.
 TEST_F(BlockTest, AnEmptyBufferAtTheEndGetsNoStatusByte) {
     auto r = open(false);
-    r->poke<std::uint32_t>(kData, 0);
-    r->poke<std::uint64_t>(kData + 8, 1);
-    r->descriptor(0, 0, kData, 16, 1, 1);
+    read_request(*r);
     r->descriptor(0, 1, kData + 4096, 513, 3, 2);
     r->descriptor(0, 2, abi::kRamBase, 0, 2);
     r->offer(0, 0);
@@ -141,9 +144,7 @@ TEST_F(BlockTest, AnEmptyBufferAtTheEndGetsNoStatusByte) {
 
 TEST_F(BlockTest, MoreRequestsInFlightThanTheQueueHoldsBreakTheDevice) {
     auto r = open(false);
-    r->poke<std::uint32_t>(kData, 0);
-    r->poke<std::uint64_t>(kData + 8, 1);
-    r->descriptor(0, 0, kData, 16, 1, 1);
+    read_request(*r);
     r->descriptor(0, 1, kData + 4096, 512, 3, 2);
     r->descriptor(0, 2, kData + 512, 1, 2);
     for (unsigned n = 0; n < 2u * SplitQueue::kMaxSize / 16 && !r->needs_reset();

@@ -70,6 +70,7 @@ TEST(Protect, TheRequestHasWhatWasSaidAndTheDefaults) {
                             {"adaptive", false},
                             {"max_lag_ms", 200.0},
                             {"max_overhead", 10.0},
+                            {"ack_timeout_ms", 5000.0},
                             {"no_network_buffer", false},
                             {"auto_reprotect", false}}))
         << "no disks: all of them, under the same path";
@@ -117,7 +118,14 @@ TEST(Protect, WrongArgumentsAreRefusedWithARemedy) {
     }
     a = arguments();
     a.interval = "300ms";
+    EXPECT_EQ((*protect_request(a))["max_lag_ms"], 300.0) << "nobody has asked for less";
+    a.max_lag = "200ms";
     EXPECT_THAT(refused(a), HasSubstr("--max-lag is shorter than the interval"));
+    a = arguments();
+    a.ack_timeout = "100ms";
+    EXPECT_THAT(refused(a), HasSubstr("from 200ms to 60s"));
+    a.ack_timeout = "2s";
+    EXPECT_EQ((*protect_request(a))["ack_timeout_ms"], 2000.0);
     for (const char* disk : {"vda", "vda=", "vda=relative", "sda=/x", "=/x"}) {
         a = arguments();
         a.disks = {disk};
