@@ -92,11 +92,12 @@ void Backup::carry_out(BackupAction a) {
         case BackupAction::Announce: say(Record::Active, encode(EpochRecord{term_, epoch_})); break;
         case BackupAction::ReleaseKey: (void)witness_->release(guest_.name(), options_.session); break;
         case BackupAction::Discard: {
-            (void)witness_->release(guest_.name(), options_.session);
             std::unique_lock lock(mutex_);
             const auto why = error_;
             lock.unlock();
             say(Record::Gone, migrate::encode_abort({why.what, why.remedy}));
+            // Only now: the primary's fence may be near, and the witness silent.
+            (void)witness_->release(guest_.name(), options_.session);
             break;
         }
         case BackupAction::Load:

@@ -71,7 +71,8 @@ void Primary::hand_over() {
 void Primary::fenced() {
     post(PrimaryEvent::FenceFired);
     std::lock_guard lock(mutex_);
-    if (data_) data_->cancel();  // whatever the engine waits for there is of no use any more
+    // What a checkpoint waits for is of no use any more; the backup's last word would be.
+    if (data_ && state_ != PrimaryState::Settling) data_->cancel();
 }
 
 bool Primary::waiting(PrimaryEvent e) const {
@@ -257,9 +258,17 @@ void Primary::carry_out(PrimaryAction a) {
 
 // The end of protection where the guest goes on: nothing is held, tracked or fenced any more.
 void Primary::open_output(bool resume) {
-    keeper_.reset();
+    if (keeper_) {
+        keeper_->disarm();
+        keeper_->stop();
+    }
     on_guest(guest_, [&] {
         machine_.fence_at(0);
+        guest_.hear_events();  // from here on no fence can fire: one that just has is known
+        if (take(PrimaryEvent::FenceFired)) {
+            (void)event(PrimaryEvent::FenceFired);
+            resume = true;
+        }
         end_tracking();
         output_.open();
         if (resume)
@@ -268,6 +277,7 @@ void Primary::open_output(bool resume) {
         return 0;
     });
     stopped_ = stopped_ && !resume;
+    keeper_.reset();  // last: it may wait for a witness that is silent
 }
 
 // On the guest's thread.

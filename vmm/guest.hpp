@@ -47,6 +47,9 @@ class Guest {
     virtual Result<void> thaw() = 0;
     virtual Result<void> start_incoming() = 0;  // vCPUs run, devices resume (and announce)
 
+    // Takes in what the machine has to say by now (MachineEvents), on the guest's thread, before it returns.
+    virtual void hear_events() {}
+
     // For replication; a guest without them can't be protected.
     virtual Output* output() { return nullptr; }
     virtual std::vector<Disk*> disks() { return {}; }  // the writable ones, in the order of its config

@@ -127,7 +127,11 @@ class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
         std::lock_guard lock(mutex_);
         return fence_ != 0;
     }
-    std::function<void()> when_fenced;  // set before it runs
+    std::function<void()> when_fenced;  // from any thread, hear_fence() will say so; set before it runs
+    bool hear_fence() {
+        std::lock_guard lock(mutex_);
+        return std::exchange(fenced_, false);
+    }
 
     std::atomic<unsigned> pages_per_ms{0}, throttle{0}, most_throttled{0};
     std::atomic<bool> fail_run{false}, fail_load{false};
@@ -180,6 +184,7 @@ class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
     }
     void trip() {  // under the lock
         running_ = false;
+        fenced_ = true;
         if (when_fenced) when_fenced();
     }
     void before_write(std::uint64_t page) {  // under the lock
@@ -215,7 +220,7 @@ class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
     std::mt19937_64 random_;
     vmm::MachineState state_;
     std::uint64_t writes_ = 0;
-    bool running_ = false, ever_ran_ = false, end_ = false;
+    bool running_ = false, ever_ran_ = false, end_ = false, fenced_ = false;
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     std::thread cpu_;
@@ -313,6 +318,7 @@ class FakeGuest final : public vmm::Guest {
   public:
     FakeGuest(std::uint64_t bytes, unsigned seed, vmm::GuestState state)
         : ram_(bytes), memory_(ram_), machine_(memory_, seed), state_(state) {
+        machine_.when_fenced = [this] { boost::asio::post(io_, [this] { hear_events(); }); };
         for (const char* n : {"uart", "virtio0:block"}) {
             owned_.push_back(std::make_unique<FakeDevice>(n));
             devices_.push_back(owned_.back().get());
@@ -350,6 +356,11 @@ class FakeGuest final : public vmm::Guest {
         state_ = vmm::GuestState::Running;
         return {};
     }
+
+    void hear_events() override {
+        if (machine_.hear_fence() && fenced) fenced();
+    }
+    std::function<void()> fenced;  // on the guest's thread; set before it runs
 
     FakeOutput* output() override { return &output_; }
     vmm::Result<void> pause_briefly() override {

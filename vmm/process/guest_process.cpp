@@ -237,6 +237,10 @@ Result<void> GuestProcess::freeze() {
     return {};
 }
 
+void GuestProcess::hear_events() {
+    machine_->dispatch(*this);
+}
+
 Result<void> GuestProcess::thaw() {
     return unpause();
 }

@@ -64,6 +64,7 @@ class GuestProcess final : public Guest, private MachineEvents {
     Result<void> freeze() override;
     Result<void> thaw() override;
     Result<void> start_incoming() override;
+    void hear_events() override;
     Result<void> pause_briefly() override;
     Result<void> go_on() override;
     // What `unpause` does to a guest in doubt: a human vouches that it doesn't run at the destination.

@@ -116,6 +116,22 @@ TEST(Failover, AWitnessThatStaysAwayCostsTheProtectionAndNotTheGuest) {
     EXPECT_FALSE(p.second.machine().ever_ran());
 }
 
+// The fence fires between the question to the backup and its answer: the answer is as good as before.
+TEST(Failover, AFenceThatFiresJustBeforeTheBackupsWordIsHeardOfAndUndone) {
+    for (unsigned i = 0; i < 20; ++i) {
+        Linked p;
+        p.protect_well();
+        p.witness_a->cut();
+        p.witness_b->cut();
+        p.primary->stop();
+        while (p.primary->state() == PrimaryState::Protected) std::this_thread::yield();
+        p.first.machine().reach_fence();
+        ASSERT_TRUE(p.primary_said.wait(PrimaryState::Alone));
+        EXPECT_TRUE(eventually([&] { return p.first.machine().runs(); }));
+        EXPECT_FALSE(p.second.machine().ever_ran());
+    }
+}
+
 TEST(Failover, AClaimWhoseAnswerWasLostIsFoundAgain) {
     Linked p;
     p.protect_well();

@@ -80,10 +80,8 @@ struct Pair {
         in.address = "127.0.0.1";
         in.state_directory = directory.path();
         in.first_contact = 60s;
-        first.machine().when_fenced = [this] {
-            boost::asio::post(first.io(), [this] {
-                if (primary) primary->fenced();
-            });
+        first.fenced = [this] {
+            if (primary) primary->fenced();
         };
         first.machine().pages_per_ms = 5;
         (void)first.machine().run();
