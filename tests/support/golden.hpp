@@ -1,4 +1,4 @@
-// The bytes of records, as files that a newer version must still write: PROA_GOLDEN names their directory.
+// The bytes of records, as files that a newer version must still write.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -19,8 +19,8 @@ inline std::string hex_dump(migrate::View b) {
 }
 
 // The file is the truth. PROA_UPDATE_GOLDEN=1 rewrites it: only for a new version of what the records belong to.
-inline void expect_golden(const std::string& name, migrate::View bytes) {
-    const std::string path = std::string(PROA_GOLDEN) + "/" + name + ".hex";
+inline void expect_golden(const std::string& directory, const std::string& name, migrate::View bytes) {
+    const std::string path = directory + "/" + name + ".hex";
     if (std::getenv("PROA_UPDATE_GOLDEN") != nullptr) std::ofstream(path) << hex_dump(bytes);
     std::ifstream f(path);
     const std::string want{std::istreambuf_iterator<char>(f), {}};

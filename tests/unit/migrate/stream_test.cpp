@@ -60,7 +60,9 @@ vmm::MachineState machine(unsigned vcpus = 2) {
     return s;
 }
 
-using test::expect_golden;
+void expect_golden(const std::string& name, View bytes) {
+    test::expect_golden(PROA_GOLDEN, name, bytes);
+}
 
 TEST(Stream, EveryRecordsBytesAreTheGoldenOnes) {
     expect_golden("hello", encode_hello({kStreamVersion, 1, 2, token()}));

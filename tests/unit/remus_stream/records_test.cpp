@@ -31,7 +31,9 @@ DiskWritesRecord writes() {
     return {1, {{0, 512, false}, {1 << 20, 1 << 30, true}, {4096, 1024, false}}, Bytes(1536, 0xcd)};
 }
 
-using test::expect_golden;
+void expect_golden(const std::string& name, View bytes) {
+    test::expect_golden(PROA_GOLDEN, name, bytes);
+}
 
 TEST(ReplicationRecords, EveryRecordsBytesAreTheGoldenOnes) {
     expect_golden("hello", encode(hello()));
