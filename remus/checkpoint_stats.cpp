@@ -35,19 +35,16 @@ void CheckpointStats::event(const std::string& what) {
 void CheckpointStats::into(nlohmann::json& j) const {
     std::lock_guard lock(mutex_);
     std::vector<double> pauses;
-    std::uint64_t bytes = 0;
-    for (const auto& s : last_) {
-        pauses.push_back(ms(s.resumed_at - s.paused_at));
-        bytes += s.wire_bytes;
-    }
+    for (const auto& s : last_) pauses.push_back(ms(s.resumed_at - s.paused_at));
     const CheckpointSample last = last_.empty() ? CheckpointSample{} : last_.back();
-    // The rate of the last few seconds: what was remembered may be from a busier or an idler time.
+    // Rates are the last few seconds': what was remembered may be from a busier or an idler time.
     const auto recent = std::find_if(last_.begin(), last_.end(), [&](const CheckpointSample& s) {
         return last.paused_at - s.paused_at < std::chrono::seconds(5);
     });
     const auto n = static_cast<double>(last_.end() - recent);
     const double span = n > 1 ? ms(last.paused_at - recent->paused_at) / 1e3 : 0;
-    const double whole = last_.size() > 1 ? ms(last.paused_at - last_.front().paused_at) / 1e3 : 0;
+    std::uint64_t bytes = 0;  // of the checkpoints that began within the span
+    for (auto s = recent; s != last_.end() && s + 1 != last_.end(); ++s) bytes += s->wire_bytes;
     j["epoch"] = last.epoch;
     j["checkpoints_per_s"] = span > 0 ? (n - 1) / span : 0.0;
     j["interval_ms"] = n > 1 ? 1e3 * span / (n - 1) : 0.0;
@@ -55,7 +52,7 @@ void CheckpointStats::into(nlohmann::json& j) const {
     j["pause_ms_p99"] = percentile(pauses, 0.99);
     j["pause_ms_last"] = pauses.empty() ? 0.0 : pauses.back();
     j["ack_ms_last"] = ms(last.acknowledged_at - last.paused_at);
-    j["bytes_per_s"] = whole > 0 ? static_cast<double>(bytes) / whole : 0.0;
+    j["bytes_per_s"] = span > 0 ? static_cast<double>(bytes) / span : 0.0;
     // How old the backup's copy is now.
     j["lag_ms"] = last_.empty() ? 0.0 : ms(Clock::now() - last.paused_at);
     j["dirty_pages_last"] = last.dirty_pages;

@@ -74,7 +74,7 @@ class Primary {
     vmm::Result<void> sync_memory();
     vmm::Result<void> send_synced(const std::vector<std::uint64_t>& words);
     vmm::Result<void> checkpoints();
-    vmm::Result<void> wait_for_next(std::chrono::steady_clock::time_point paused_at);
+    vmm::Result<void> wait_for_next(std::chrono::steady_clock::time_point& due);
     vmm::Result<Snapshot> pause_and_take(bool final);
     vmm::Result<void> checkpoint(bool final);
     vmm::Result<void> send_checkpoint(Snapshot& s);

@@ -135,25 +135,30 @@ vmm::Result<void> Primary::sync_memory() {
 }
 
 vmm::Result<void> Primary::checkpoints() {
+    auto due = Clock::now();
     for (;;) {
         if (auto r = check(); !r) return r;
         const bool final = epoch_ != 0 && take(PrimaryEvent::HandOver);
-        const auto began = Clock::now();
         if (final) (void)event(PrimaryEvent::HandOver);
         if (auto r = checkpoint(final); !r) return r;
         if (final) return {};
-        if (auto r = wait_for_next(began); !r) return r;
+        if (auto r = wait_for_next(due); !r) return r;
     }
 }
 
-// Adaptive pacing looks again after the shortest interval: output may have begun to wait.
-vmm::Result<void> Primary::wait_for_next(Clock::time_point paused_at) {
+// From when a checkpoint was due to when the next one is: that each pause begins a little late must not add up. Adaptive pacing
+// looks again after the shortest interval: output may have begun to wait.
+vmm::Result<void> Primary::wait_for_next(Clock::time_point& due) {
+    const auto last = due;
     for (;;) {
         const bool waits = on_guest(guest_, [this] { return output_.held().frames != 0; });
-        const auto soon = paused_at + std::chrono::duration_cast<Clock::duration>(pacing_.next(true));
-        const auto due = paused_at + std::chrono::duration_cast<Clock::duration>(pacing_.next(waits));
+        const auto soon = last + std::chrono::duration_cast<Clock::duration>(pacing_.next(true));
+        due = last + std::chrono::duration_cast<Clock::duration>(pacing_.next(waits));
         const auto now = Clock::now();
-        if (now >= due) return {};
+        if (now >= due) {
+            if (now - due > due - last) due = now;  // what was missed isn't made up for
+            return {};
+        }
         std::unique_lock lock(mutex_);
         wake_.wait_until(lock, std::min(due, std::max(soon, now + std::chrono::milliseconds(5))),
                          [this] { return !inbox_.empty() || abandoned_; });
@@ -240,7 +245,9 @@ vmm::Result<void> Primary::send_pages() {
     return flush();
 }
 
+// A small checkpoint is one write: each more would cost both hosts a system call and an interrupt.
 vmm::Result<void> Primary::send_checkpoint(Snapshot& s) {
+    transport::Gathering together(*data_);
     if (auto r = put(Record::Begin, encode(BeginRecord{held_.term, epoch_})); !r) return r;
     const std::uint64_t before = encoder_.counts().sent();
     if (auto r = send_pages(); !r) return r;
@@ -260,8 +267,10 @@ vmm::Result<void> Primary::send_checkpoint(Snapshot& s) {
     if (auto r = from_peer(data_->send(type(migrate::Record::Machine), s.machine)); !r) return r;
     for (const auto& d : s.devices)
         if (auto r = from_peer(data_->send(type(migrate::Record::Device), d)); !r) return r;
-    return put(Record::End, encode(EndRecord{held_.term, epoch_, sent, writes,
-                                             static_cast<std::uint32_t>(s.devices.size()), s.final}));
+    const EndRecord end{held_.term, epoch_, sent, writes, static_cast<std::uint32_t>(s.devices.size()),
+                        s.final};
+    if (auto r = put(Record::End, encode(end)); !r) return r;
+    return from_peer(together.flush());
 }
 
 vmm::Result<void> Primary::wait_acknowledged(std::uint64_t epoch) {

@@ -21,7 +21,24 @@ Credentials Credentials::in(const std::string& d) {
 
 Result<void> Channel::put(const FrameHeader& h, std::span<const std::uint8_t> payload) {
     sent_ += sizeof(h) + payload.size();
-    return stream_->write({reinterpret_cast<const std::uint8_t*>(&h), sizeof(h)}, payload);
+    const std::span header(reinterpret_cast<const std::uint8_t*>(&h), sizeof(h));
+    if (!gathering_) return stream_->write(header, payload);
+    gathered_.insert(gathered_.end(), header.begin(), header.end());
+    if (gathered_.size() + payload.size() <= kGathered) {
+        gathered_.insert(gathered_.end(), payload.begin(), payload.end());
+        return {};
+    }
+    auto r = stream_->write(gathered_, payload);
+    gathered_.clear();
+    return r;
+}
+
+Result<void> Gathering::flush() {
+    channel_.gathering_ = false;
+    if (channel_.gathered_.empty()) return {};
+    auto r = channel_.stream_->write(channel_.gathered_, {});
+    channel_.gathered_.clear();
+    return r;
 }
 
 Result<void> Channel::send(std::uint16_t type, std::span<const std::uint8_t> payload) {

@@ -63,11 +63,29 @@ class Channel {
     std::uint64_t bytes_received() const { return received_; }
 
   private:
+    friend class Gathering;
+    static constexpr std::size_t kGathered = 32 << 10;
     Result<void> put(const FrameHeader& h, std::span<const std::uint8_t> payload);
     std::unique_ptr<ByteStream> stream_;
+    bool gathering_ = false;
+    std::vector<std::uint8_t> gathered_;
     std::string peer_;
     std::uint64_t next_send_ = 0, next_receive_ = 0;
     std::atomic<std::uint64_t> sent_{0}, received_{0};  // read by whoever reports progress
+};
+
+// While it lives the frames that a thread sends wait for each other: they leave when they make kGathered bytes, with a large
+// payload, and at its end. flush() is that end with an answer.
+class Gathering {
+  public:
+    explicit Gathering(Channel& c) : channel_(c) { c.gathering_ = true; }
+    Gathering(const Gathering&) = delete;
+    Gathering& operator=(const Gathering&) = delete;
+    ~Gathering() { (void)flush(); }
+    Result<void> flush();
+
+  private:
+    Channel& channel_;
 };
 
 // `host` is a name or address, IPv4 or IPv6. With TLS the peer's certificate must name it.

@@ -349,6 +349,57 @@ TEST(Gathered, AFrameThatIsTooLongIsNotSentAndNoneOfTheOthers) {
     EXPECT_TRUE(reader.receive()) << "the sequence has no hole";
 }
 
+TEST(Gathered, FramesWaitForTheFlush) {
+    test::Pipe pipe;
+    auto c = test::channel_on(pipe);
+    const std::vector<std::uint8_t> small{1, 2, 3};
+    {
+        Gathering together(c);
+        ASSERT_TRUE(c.send(kType, small));
+        ASSERT_TRUE(c.send(kType + 1, {}));
+        EXPECT_TRUE(pipe.written.empty());
+        ASSERT_TRUE(together.flush());
+        EXPECT_EQ(pipe.written.size(), 2 * sizeof(FrameHeader) + small.size());
+        ASSERT_TRUE(c.send(kType + 2, small));
+        EXPECT_EQ(pipe.written.size(), 3 * sizeof(FrameHeader) + 2 * small.size())
+            << "after the flush each goes at once";
+    }
+    EXPECT_EQ(c.bytes_sent(), pipe.written.size());
+    pipe.to_read = pipe.written;
+    auto reader = test::channel_on(pipe);
+    for (std::uint16_t i = 0; i < 3; ++i) {
+        const auto f = reader.receive();
+        ASSERT_TRUE(f) << f.error().what;
+        EXPECT_EQ(f->type, kType + i);
+    }
+}
+
+TEST(Gathered, ALargePayloadTakesWhatWaitsAlong) {
+    test::Pipe pipe;
+    auto c = test::channel_on(pipe);
+    const std::vector<std::uint8_t> small{1, 2, 3}, large(100'000, 4);
+    Gathering together(c);
+    ASSERT_TRUE(c.send(kType, small));
+    ASSERT_TRUE(c.send(kType + 1, large));
+    EXPECT_EQ(pipe.written.size(), 2 * sizeof(FrameHeader) + small.size() + large.size());
+    ASSERT_TRUE(c.send(kType, small));
+    EXPECT_EQ(pipe.written.size(), 2 * sizeof(FrameHeader) + small.size() + large.size()) << "it waits again";
+}
+
+TEST(Gathered, WhatWasGatheredLeavesAlsoWhenNobodyFlushes) {
+    test::Pipe pipe;
+    auto c = test::channel_on(pipe);
+    {
+        Gathering together(c);
+        ASSERT_TRUE(c.send(kType, {}));
+    }
+    ASSERT_TRUE(c.send(kType + 1, {}));
+    pipe.to_read = pipe.written;
+    auto reader = test::channel_on(pipe);
+    EXPECT_TRUE(reader.receive());
+    EXPECT_TRUE(reader.receive()) << "the sequence has no hole";
+}
+
 // One listener on all addresses: an IPv4 peer is called by its plain address, and IPv6 works where the host has it.
 TEST(Listener, WithoutAnAddressTakesBothKindsOfPeers) {
     std::mutex m;
