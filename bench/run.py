@@ -1,6 +1,6 @@
 """./run bench [PART...]: writes build/bench/result.json and prints tables. Parts: engine costs boot size downtime ha.
 Ratios within one run are what counts; the machine is emulated and may be shared."""
-import argparse, json, subprocess, sys, time
+import argparse, json, signal, subprocess, sys, time
 from tests.lab import images
 from tests.lab.tables import print_table
 from . import downtime, guest_costs, ha
@@ -79,6 +79,7 @@ def main():
     args = p.parse_args()
     if wrong := [x for x in args.part if x not in PARTS]:
         p.error(f'no part {wrong[0]}')
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # labs close
     OUT.mkdir(parents=True, exist_ok=True)
     results = {'when': time.strftime('%Y-%m-%dT%H:%M:%S')}
     for part in args.part or PARTS:
