@@ -7,7 +7,7 @@ from tests.lab.lab import Host, Lab, LabError
 
 def host_ramdisk():
     def add_qemu(tree):
-        trees = [images.package(p) for p in images.closure('qemu-system-arm')]
+        trees = images.packages(*images.closure('qemu-system-arm'))
         binary = next(p for t in trees for p in [t / 'usr/bin/qemu-system-aarch64'] if p.exists())
         images.libraries([binary], tree / 'lib', trees)
         images.strip_to(binary, tree / 'bin' / 'qemu-system-aarch64')

@@ -8,14 +8,17 @@ root=$PWD/.cache/sysroot debs=$PWD/.cache/debs
 packages="libfdt-dev libfdt1 libssl-dev libssl3 libzstd-dev libzstd1 libxxhash-dev libxxhash0 libspdlog-dev libspdlog1.10
  libfmt-dev libfmt9 libprotobuf-dev libprotobuf-lite32 libprotobuf32 zlib1g-dev zlib1g libboost1.74-dev libcli11-dev
  nlohmann-json3-dev libexpected-dev libasio-dev"
-stamp=$(for p in $packages; do apt-cache policy "$p:arm64" | sed -n "s/.*Candidate: /$p /p"; done | sort)
+specs=
+for p in $packages; do
+    case $p in libboost1.74-dev|libcli11-dev|nlohmann-json3-dev|libexpected-dev|libasio-dev) specs="$specs $p" ;; *) specs="$specs $p:arm64" ;; esac
+done
+stamp=$(apt-cache policy $specs | grep -E '^[a-z]|Candidate:')
 [ -f "$root/.stamp" ] && [ "$(cat "$root/.stamp")" = "$stamp" ] && exit 0
 echo "sysroot: unpacking Debian's arm64 libraries into .cache/sysroot"
 mkdir -p "$debs"; rm -rf "$root"; mkdir -p "$root"
 cd "$debs"
+apt-get -q download -o APT::Sandbox::User=root $specs >/dev/null  # all at once: apt reads its lists anew each time it is called
 for p in $packages; do
-    case $p in libboost1.74-dev|libcli11-dev|nlohmann-json3-dev|libexpected-dev|libasio-dev) spec=$p ;; *) spec=$p:arm64 ;; esac
-    apt-get -q download -o APT::Sandbox::User=root "$spec" >/dev/null 2>&1 || apt-get -q download -o APT::Sandbox::User=root "$p"
     dpkg -x "$(ls -t "$p"_*.deb | head -1)" "$root"
 done
 # Absolute links inside -dev packages (libz.so -> /lib/aarch64-linux-gnu/libz.so.1) must stay inside the sysroot.

@@ -35,22 +35,31 @@ def apt(*question):
 
 
 @functools.cache
+def packages(*names):
+    """The unpacked files of Debian arm64 packages (newest candidates), in their order. What is missing is fetched at once: apt
+    reads its lists anew each time it is called."""
+    known = apt('policy', *[f'{n}:arm64' for n in names])
+    candidates = {m[1]: m[2] for m in re.finditer(r'^(\S+?)(?::arm64)?:\n(?:  .*\n)*?  Candidate: (\S+)', known, re.M)}
+    if missing := [n for n in names if candidates.get(n, '(none)') == '(none)']:
+        raise SystemExit(f'no Debian package {missing[0]}:arm64; is the arm64 architecture added and apt-get update done?')
+    trees = [CACHE / 'packages' / f'{n}_{candidates[n].replace(":", "%")}' for n in names]
+    if wanted := [(n, t) for n, t in zip(names, trees) if not (t / '.done').exists()]:
+        debs = CACHE / 'debs'
+        debs.mkdir(parents=True, exist_ok=True)
+        more = f' and {len(wanted) - 4} more' if len(wanted) > 4 else ''
+        print(f'lab: fetching {", ".join(f"{n} {candidates[n]}" for n, _ in wanted[:4])}{more}', flush=True)
+        run('apt-get', '-q', 'download', '-o', 'APT::Sandbox::User=root', *[f'{n}:arm64' for n, _ in wanted], cwd=debs)
+        for n, tree in wanted:
+            deb = max(debs.glob(f'{n}_*_arm64.deb'), key=lambda p: p.stat().st_mtime)
+            shutil.rmtree(tree, ignore_errors=True)
+            tree.mkdir(parents=True)
+            run('dpkg', '-x', deb, tree)
+            (tree / '.done').touch()
+    return trees
+
+
 def package(name):
-    """The unpacked files of a Debian arm64 package (newest candidate)."""
-    m = re.search(r'Candidate: (\S+)', apt('policy', f'{name}:arm64'))
-    if not m or m[1] == '(none)':
-        raise SystemExit(f'no Debian package {name}:arm64; is the arm64 architecture added and apt-get update done?')
-    tree = CACHE / 'packages' / f'{name}_{m[1].replace(":", "%")}'
-    if not (tree / '.done').exists():
-        (CACHE / 'debs').mkdir(parents=True, exist_ok=True)
-        print(f'lab: fetching {name}:arm64 {m[1]}', flush=True)
-        run('apt-get', '-q', 'download', '-o', 'APT::Sandbox::User=root', f'{name}:arm64', cwd=CACHE / 'debs')
-        deb = max((CACHE / 'debs').glob(f'{name}_*_arm64.deb'), key=lambda p: p.stat().st_mtime)
-        shutil.rmtree(tree, ignore_errors=True)
-        tree.mkdir(parents=True)
-        run('dpkg', '-x', deb, tree)
-        (tree / '.done').touch()
-    return tree
+    return packages(name)[0]
 
 
 @functools.cache
@@ -163,10 +172,9 @@ def guest_ramdisk():
 
 def guest_disk():
     """A 64 MiB ext4 disk with Debian's redis-server and its libraries."""
-    redis = package('redis-server'), package('redis-tools')
-    trees = [package(p) for p in ('liblua5.1-0', 'libjemalloc2', 'libhiredis0.14', 'liblzf1', 'libatomic1', 'lua-cjson',
-                                  'lua-bitop', 'libsystemd0', 'libcap2', 'libgcrypt20', 'libgpg-error0', 'liblz4-1',
-                                  'liblzma5', 'libzstd1', 'libssl3')]
+    trees = packages('redis-server', 'redis-tools', 'liblua5.1-0', 'libjemalloc2', 'libhiredis0.14', 'liblzf1', 'libatomic1', 'lua-cjson',
+                      'lua-bitop', 'libsystemd0', 'libcap2', 'libgcrypt20', 'libgpg-error0', 'liblz4-1', 'liblzma5', 'libzstd1', 'libssl3')
+    redis, trees = trees[:2], trees[2:]
 
     def build():
         tree = OUT / 'disk'
