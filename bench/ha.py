@@ -125,10 +125,10 @@ class Writer:
         return int(re.findall(r'WRITER ok .*writes=(\d+)', lab.console(lab.a))[-1])
 
 
-def overhead():
+def overhead(loads=(Idle, Redis, Writer)):
     """Throughput at 10, 20 and 40 checkpoints a second as a share of the same guest's without."""
     result = []
-    for load in (Idle(), Redis(), Writer()):
+    for load in (kind() for kind in loads):
         with pair(extra=load.extra) as lab:
             load.start(lab)
             time.sleep(3)
