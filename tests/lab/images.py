@@ -1,7 +1,7 @@
 """Builds what the emulated hosts boot: Debian's arm64 kernel, a control-domain ramdisk with our programs, guest ramdisks
 and a guest disk with Redis. Packages come by name from Debian and are cached under .cache/; an image is rebuilt only
 when something in it changed."""
-import functools, hashlib, json, os, re, shutil, subprocess
+import contextlib, fcntl, functools, hashlib, json, os, re, shutil, subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,6 +14,23 @@ GUEST_MODULES = 'virtio_mmio virtio_net virtio_blk virtio_console virtio_rng'
 
 def run(*cmd, **kw):
     return subprocess.run([str(c) for c in cmd], check=True, capture_output=True, text=True, **kw).stdout
+
+
+class Workshop(contextlib.ContextDecorator):
+    """Cases run beside each other: one of them fetches or builds, the others wait and find it done. A holder may enter again."""
+    depth, file = 0, None
+
+    def __enter__(self):
+        if Workshop.depth == 0:
+            OUT.mkdir(parents=True, exist_ok=True)
+            Workshop.file = open(OUT / '.lock', 'w')
+            fcntl.flock(Workshop.file, fcntl.LOCK_EX)
+        Workshop.depth += 1
+
+    def __exit__(self, *_):
+        Workshop.depth -= 1
+        if Workshop.depth == 0:
+            Workshop.file.close()
 
 
 def apt(*question):
@@ -35,6 +52,7 @@ def apt(*question):
 
 
 @functools.cache
+@Workshop()
 def packages(*names):
     """The unpacked files of Debian arm64 packages (newest candidates), in their order. What is missing is fetched at once: apt
     reads its lists anew each time it is called."""
@@ -139,6 +157,7 @@ def stamp(*things):
     return h.hexdigest()
 
 
+@Workshop()
 def cached(target, key, build):
     mark = target.with_name(target.name + '.stamp')
     if target.exists() and mark.exists() and mark.read_text() == key:

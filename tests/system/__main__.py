@@ -1,6 +1,7 @@
 """Runs the system tests: python3 -m tests.system [--ci] [--list] [--fail-fast] [PATTERN...]; as root. Each case runs in a
-process of its own under a time limit; whatever it leaves (emulators, namespaces) is ended by its process group's id."""
-import argparse, importlib, os, pkgutil, re, signal, subprocess, sys, time
+process of its own under a time limit; whatever it leaves (emulators, namespaces) is ended by its process group's id. As many
+run at once as their hosts find CPUs."""
+import argparse, collections, importlib, os, pkgutil, re, signal, subprocess, sys, time
 from pathlib import Path
 from . import harness
 from tests.lab import images
@@ -15,7 +16,7 @@ def load():
         importlib.import_module(f'tests.system.{module}')
         for i in range(before, len(harness.CASES)):
             harness.CASES[i] = (module.removeprefix('cases_'), *harness.CASES[i])
-    return {f'{area}.{f.__name__}': (f, ci, limit, alone) for area, f, ci, limit, alone in harness.CASES}
+    return {f'{area}.{f.__name__}': (f, ci, limit, hosts) for area, f, ci, limit, hosts in harness.CASES}
 
 
 def run_one(name, function):
@@ -54,11 +55,63 @@ def sweep(session):
             subprocess.run(['ip', 'netns', 'del', line.split()[0]], capture_output=True)
 
 
-def start(name):
-    log = open(ROOT / 'build' / 'logs' / f'case-{name}.log', 'wb')
-    child = subprocess.Popen([sys.executable, '-m', 'tests.system', '--child', name], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
-                             start_new_session=True, preexec_fn=lambda: os.environ.__setitem__('PROA_CASE', str(os.getpid())))
-    return child
+class Running:
+    """A case on its way."""
+
+    def __init__(self, name, limit, hosts):
+        self.name, self.limit, self.hosts, self.since = name, limit, hosts, time.time()
+        self.log = ROOT / 'build' / 'logs' / f'case-{name}.log'
+        self.child = subprocess.Popen([sys.executable, '-m', 'tests.system', '--child', name], cwd=ROOT, stdout=self.log.open('wb'),
+                                      stderr=subprocess.STDOUT, start_new_session=True,
+                                      preexec_fn=lambda: os.environ.__setitem__('PROA_CASE', str(os.getpid())))
+
+    def result(self):
+        """None while it runs, else '' or why it failed."""
+        code = self.child.poll()
+        if code is None and time.time() - self.since > self.limit:
+            self.end()
+            return f'no end within {self.limit} s'
+        return None if code is None else '' if code == 0 else f'exit code {code}'
+
+    def end(self):
+        """Whatever of it is still there."""
+        if self.child.poll() is None:
+            os.killpg(self.child.pid, signal.SIGKILL)
+            self.child.wait()
+        sweep(self.child.pid)
+
+    def report(self, place, why):
+        print(f'[{place}] {self.name} {"FAILED" if why else "passed"} ({time.time() - self.since:.1f} s)', flush=True)
+        if why:
+            tail = self.log.read_text(errors='replace').splitlines(True)[-25:]
+            print('    '.join(['', f'{why}\n', *tail]) + f'    (whole log: {self.log.relative_to(ROOT)})', flush=True)
+
+
+def run_all(cases, room, fail_fast):
+    """Starts what finds room, in their order; the names of those that failed."""
+    waiting, running, done, failed = collections.OrderedDict(cases), [], 0, []
+    try:
+        while running or (waiting and not (fail_fast and failed)):
+            used = sum(r.hosts for r in running)
+            for name, (_, _, limit, hosts) in list(waiting.items()):
+                if fail_fast and failed:
+                    break
+                if used == 0 or used + hosts <= room:
+                    del waiting[name]
+                    used += hosts
+                    running.append(Running(name, limit, hosts))
+            for r in list(running):
+                if (why := r.result()) is not None:
+                    running.remove(r)
+                    r.end()
+                    done += 1
+                    r.report(f'{done}/{len(cases)}', why)
+                    failed += [r.name] if why else []
+            time.sleep(0.05)
+    finally:
+        for r in running:
+            r.end()
+    return done, failed
 
 
 def main():
@@ -83,35 +136,13 @@ def main():
         return 2
     (ROOT / 'build' / 'logs').mkdir(parents=True, exist_ok=True)
     images.host_ramdisk()
-    passed, failed, began = 0, [], time.time()
-    for i, (name, (_, _, limit, _)) in enumerate(chosen.items(), 1):
-        print(f'[{i}/{len(chosen)}] {name} ...', end='', flush=True)
-        since, child = time.time(), None
-        try:
-            child = start(name)
-            code = child.wait(limit)
-        except subprocess.TimeoutExpired:
-            code = f'no end within {limit} s'
-        except KeyboardInterrupt:
-            print(' interrupted')
-            os.killpg(child.pid, signal.SIGKILL)
-            sweep(child.pid)
-            return 130
-        if code != 0 and child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-        sweep(child.pid)
-        print(f' {"passed" if code == 0 else "FAILED"} ({time.time() - since:.1f} s)', flush=True)
-        if code == 0:
-            passed += 1
-            continue
-        failed.append(name)
-        log = ROOT / 'build' / 'logs' / f'case-{name}.log'
-        print(f'    {code if isinstance(code, str) else ""}' + '    '.join(['', *log.read_text(errors='replace').splitlines(True)[-25:]]), flush=True)
-        print(f'    (whole log: {log.relative_to(ROOT)})')
-        if args.fail_fast:
-            break
-    print(f'system tests: {passed} passed, {len(failed)} failed in {time.time() - began:.0f} s' + (f': {", ".join(failed)}' if failed else ''))
+    began = time.time()
+    try:
+        done, failed = run_all(chosen, max(2, os.cpu_count()), args.fail_fast)
+    except KeyboardInterrupt:
+        print('interrupted')
+        return 130
+    print(f'system tests: {done - len(failed)} passed, {len(failed)} failed in {time.time() - began:.0f} s' + (f': {", ".join(failed)}' if failed else ''))
     return 1 if failed else 0
 
 

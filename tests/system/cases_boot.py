@@ -11,22 +11,22 @@ def control(cpus):
         expect(all(int(c) > 0 for c in counts), f'every CPU takes timer interrupts: {counts}')
 
 
-@case()
+@case(hosts=1)
 def control_domain_boots_on_1_cpu():
     control(1)
 
 
-@case()
+@case(hosts=1)
 def control_domain_boots_on_2_cpus():
     control(2)
 
 
-@case()
+@case(hosts=1)
 def control_domain_boots_on_4_cpus():
     control(4)
 
 
-@case()
+@case(hosts=1)
 def a_control_cpu_goes_off_line_and_comes_back():
     with Lab(hosts=1, cpus=2) as lab:
         online = '/sys/devices/system/cpu/cpu1/online'

@@ -20,7 +20,7 @@ def fences(host):
     return host.sh('proa dmesg').count(': fenced')
 
 
-@case()
+@case(hosts=1)
 def checkpoints_hold_memory_as_it_was_at_the_pause():
     with Lab(hosts=1) as lab:
         lab.start_daemons(tls=False)
@@ -40,7 +40,7 @@ def checkpoints_hold_memory_as_it_was_at_the_pause():
         check_healthy(lab.a)
 
 
-@case()
+@case(hosts=1)
 def a_full_copy_pool_makes_the_guest_wait():
     with Lab(hosts=1) as lab:
         lab.start_daemons(tls=False)
@@ -60,7 +60,7 @@ def a_full_copy_pool_makes_the_guest_wait():
         check_healthy(lab.a)
 
 
-@case()
+@case(hosts=1)
 def a_proa_vm_killed_in_the_middle_of_a_checkpoint_leaks_nothing():
     with Lab(hosts=1) as lab:
         lab.start_daemons(tls=False)
@@ -76,7 +76,7 @@ def a_proa_vm_killed_in_the_middle_of_a_checkpoint_leaks_nothing():
         check_healthy(lab.a)
 
 
-@case()
+@case(hosts=1)
 def a_fence_stops_the_guest_whatever_has_become_of_proa_vm():
     with Lab(hosts=1) as lab:
         lab.start_daemons(tls=False)

@@ -65,7 +65,7 @@ def in_guest(lab, command):
             time.sleep(0.3)
 
 
-@case()
+@case(hosts=1)
 def verbs_do_what_they_say_and_end_with_their_codes():
     with one_host() as lab:
         host, free = lab.a, huge_free(lab.a)
@@ -140,7 +140,7 @@ def verbs_do_what_they_say_and_end_with_their_codes():
         host.sh('proa unpause g1 && proa destroy g1')
 
 
-@case()
+@case(hosts=1)
 def the_power_button_shuts_down_and_reboots():
     with one_host() as lab:
         host = lab.a
@@ -161,7 +161,7 @@ def the_power_button_shuts_down_and_reboots():
         host.sh('proa destroy g1')
 
 
-@case()
+@case(hosts=1)
 def a_guest_that_ends_gets_what_its_config_says():
     with one_host() as lab:
         host = lab.a
@@ -191,7 +191,7 @@ def a_guest_that_ends_gets_what_its_config_says():
         retry('on_reboot = destroy', lambda: guests(host) == {}, 30)
 
 
-@case()
+@case(hosts=1)
 def consoles_are_shared_left_and_logged():
     with one_host() as lab:
         host = lab.a
@@ -218,7 +218,7 @@ def consoles_are_shared_left_and_logged():
         retry('nothing is left of it', lambda: guests(host) == {} and huge_free(host) == free, 10)
 
 
-@case()
+@case(hosts=1)
 def the_xen_tutorials_config_boots_from_a_loop_device():
     """Disks: phy: and file:, read-only, discard, flush; and hvc0, xvda and rng as the tutorial's guest expects them."""
     with one_host() as lab:
@@ -258,7 +258,7 @@ def the_xen_tutorials_config_boots_from_a_loop_device():
         expect_eq(len(in_guest(lab, 'dd if=/dev/hwrng bs=32 count=1 2>/dev/null | md5sum').split()[0]), 32, 'it gives bytes')
 
 
-@case()
+@case(hosts=1)
 def guests_outlive_proad_and_nothing_outlives_a_killed_proa_vm():
     with one_host() as lab:
         host, free = lab.a, huge_free(lab.a)

@@ -5,7 +5,7 @@ from . import case, expect, expect_eq, retry
 from .guests import check_healthy, console, count, create, free_pages, goes_on, gone, huge_pages, plain, says
 
 
-@case()
+@case(hosts=1)
 def hello_on_plain_qemu_and_on_proa():
     for cpus in (1, 4):
         expect(f'HELLO cpus={cpus} ram_mib=64 el=1' in plain('hello', 'a=1', cpus), 'hello on QEMU virt')
@@ -30,12 +30,12 @@ def smp(counts):
         check_healthy(lab.a)
 
 
-@case()
+@case(hosts=1)
 def smp_with_1_and_4_vcpus_on_2_cpus():
     smp((1, 4))
 
 
-@case(ci=False, minutes=10)
+@case(ci=False, minutes=10, hosts=1)
 def smp_with_2_and_8_vcpus_on_2_cpus():
     smp((2, 8))
 
@@ -49,7 +49,7 @@ def storm(vcpus, seconds, arguments=''):
         check_healthy(lab.a)
 
 
-@case()
+@case(hosts=1)
 def storm_on_plain_qemu_and_on_proa():
     for cpus in (1, 3):
         text = plain('storm', 'seconds=3', cpus)
@@ -57,7 +57,7 @@ def storm_on_plain_qemu_and_on_proa():
     storm(2, 10)
 
 
-@case(ci=False)
+@case(ci=False, hosts=1)
 def storm_overcommitted():
     storm(4, 30, 'hz=200')
 
@@ -142,28 +142,28 @@ def hostile(seeds, seconds, vcpus, arguments=''):
         check_healthy(lab.a)
 
 
-@case()
+@case(hosts=1)
 def hostile_guests_harm_nobody():
     hostile((1, 2), 15, 2)
 
 
-@case()
+@case(hosts=1)
 def a_guest_that_wrecks_its_own_cpu_harms_nobody():
     hostile((5,), 10, 3, 'suicide=1')
 
 
-@case(ci=False, minutes=30)
+@case(ci=False, minutes=30, hosts=1)
 def many_hostile_guests_harm_nobody():
     hostile(range(10, 26), 30, 4)
 
 
-@case(ci=False, minutes=30)
+@case(ci=False, minutes=30, hosts=1)
 def every_attack_alone_harms_nobody():
     for attack in range(10):
         hostile((attack + 100,), 20, 2, f'only={attack}')
 
 
-@case()
+@case(hosts=1)
 def a_killed_proa_vm_stops_its_guest_and_leaks_nothing():
     with Lab(hosts=1) as lab:
         lab.start_daemons(tls=False)

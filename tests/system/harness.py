@@ -8,10 +8,11 @@ class Failure(Exception):
     pass
 
 
-def case(ci=True, minutes=5, alone=False):
-    """Marks a system test. ci: part of CI's run; minutes: its limit; alone: no other case may run beside it."""
+def case(ci=True, minutes=5, hosts=2):
+    """Marks a system test. ci: part of CI's run; minutes: its limit; hosts: how many it boots. A host is a thread: as many
+    run at once as the machine has CPUs, so two cases of one host beside each other even where there are only two."""
     def mark(function):
-        CASES.append((function, ci, minutes * 60, alone))
+        CASES.append((function, ci, minutes * 60, hosts))
         return function
     return mark
 
