@@ -1,7 +1,7 @@
 """Runs the system tests: python3 -m tests.system [--ci] [--list] [--fail-fast] [PATTERN...]; as root. Each case runs in a
 process of its own under a time limit; whatever it leaves (emulators, namespaces) is ended by its process group's id. As many
-run at once as their hosts find CPUs."""
-import argparse, collections, importlib, os, pkgutil, re, signal, subprocess, sys, time
+run at once as there is room for their hosts."""
+import argparse, importlib, os, pkgutil, re, signal, subprocess, sys, time
 from pathlib import Path
 from . import harness
 from tests.lab import images
@@ -87,16 +87,20 @@ class Running:
             print('    '.join(['', f'{why}\n', *tail]) + f'    (whole log: {self.log.relative_to(ROOT)})', flush=True)
 
 
+def room_for_hosts():
+    """How many emulated hosts may run at once: each is a thread and a GiB. Two always: that is what most cases need."""
+    gib = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 30
+    return max(2, min(len(os.sched_getaffinity(0)), gib))
+
+
 def run_all(cases, room, fail_fast):
     """Starts what finds room, in their order; the names of those that failed."""
-    waiting, running, done, failed = collections.OrderedDict(cases), [], 0, []
+    waiting, running, done, failed = dict(cases), [], 0, []
     try:
-        while running or (waiting and not (fail_fast and failed)):
+        while running or waiting:
             used = sum(r.hosts for r in running)
             for name, (_, _, limit, hosts) in list(waiting.items()):
-                if fail_fast and failed:
-                    break
-                if used == 0 or used + hosts <= room:
+                if used + hosts <= room:
                     del waiting[name]
                     used += hosts
                     running.append(Running(name, limit, hosts))
@@ -106,7 +110,10 @@ def run_all(cases, room, fail_fast):
                     r.end()
                     done += 1
                     r.report(f'{done}/{len(cases)}', why)
-                    failed += [r.name] if why else []
+                    if why:
+                        failed.append(r.name)
+                        if fail_fast:
+                            waiting.clear()
             time.sleep(0.05)
     finally:
         for r in running:
@@ -138,7 +145,7 @@ def main():
     images.host_ramdisk()
     began = time.time()
     try:
-        done, failed = run_all(chosen, max(2, os.cpu_count()), args.fail_fast)
+        done, failed = run_all(chosen, room_for_hosts(), args.fail_fast)
     except KeyboardInterrupt:
         print('interrupted')
         return 130

@@ -9,8 +9,8 @@ class Failure(Exception):
 
 
 def case(ci=True, minutes=5, hosts=2):
-    """Marks a system test. ci: part of CI's run; minutes: its limit; hosts: how many it boots. A host is a thread: as many
-    run at once as the machine has CPUs, so two cases of one host beside each other even where there are only two."""
+    """Marks a system test. ci: part of CI's run; minutes: its limit; hosts: how many it boots, at most 2; they say how
+    many cases run beside each other."""
     def mark(function):
         CASES.append((function, ci, minutes * 60, hosts))
         return function
