@@ -36,9 +36,19 @@ std::uint64_t disk_size(const std::string& path) {
     return bytes;
 }
 
+vmm::Result<void> check_numbers(const vmm::Json& g) {
+    const auto whole = [](const vmm::Json& in, const char* key) { return in.at(key).is_number_unsigned(); };
+    bool good = whole(g, "stream_version") && whole(g, "memory_mib");
+    for (const auto& d : g.value("disks", vmm::Json::array()))  // a standby's have no size here
+        good = good && (!d.contains("size") || whole(d, "size"));
+    if (!good) return vmm::fail("malformed request: a number in it is not whole");
+    return {};
+}
+
 vmm::Result<void> preflight_host(vmm::Daemon& here, const vmm::Json& g) {
+    if (auto r = check_numbers(g); !r) return r;
     const std::string name = g.at("name");
-    if (g.at("stream_version").get<std::uint32_t>() != kStreamVersion)
+    if (g.at("stream_version").get<std::uint64_t>() != kStreamVersion)
         return vmm::fail("the hosts speak different migration streams",
                          "install the same version of proa on both");
     if (here.find(name) != nullptr)

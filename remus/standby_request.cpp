@@ -77,7 +77,9 @@ bool is_clean_path(const std::string& path) {
 
 // "virtio3:block" is the guest's fourth device, and disks come first.
 vmm::Result<ReplicatedDisk> read_disk(const Json& j, const vmm::GuestConfig& config) {
-    ReplicatedDisk d{j.at("name"), j.at("path"), j.at("size"), 0, ""};
+    const Json& size = j.at("size");
+    const bool whole = size.is_number_integer() && size.get<std::int64_t>() > 0;
+    ReplicatedDisk d{j.at("name"), j.at("path"), whole ? size.get<std::uint64_t>() : 0, 0, ""};
     const std::string front = "virtio", back = ":block";
     std::uint64_t index = 0;
     if (d.name.rfind(front, 0) != 0 || d.name.size() <= front.size() + back.size() ||
@@ -93,8 +95,7 @@ vmm::Result<ReplicatedDisk> read_disk(const Json& j, const vmm::GuestConfig& con
     if (!is_clean_path(d.path))
         return fail("the replica of " + d.name + " must have an absolute path without quotes and commas",
                     "choose another one: --disk NAME=PATH");
-    if (!j.at("size").is_number_integer() || j.at("size").get<std::int64_t>() <= 0 || d.size % 512 != 0)
-        return fail("disk " + d.name + " has no size that a disk can have");
+    if (d.size == 0 || d.size % 512 != 0) return fail("disk " + d.name + " has no size that a disk can have");
     return d;
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "migrate/peer_requests.hpp"
+#include "migrate/preflight.hpp"
 
 namespace proa::migrate {
 namespace {
@@ -82,6 +83,20 @@ TEST_F(PeerRequestsTest, AnAnswerWithBytesThatAreNoUtf8IsStillAnAnswer) {
         done({{"what", "\xff!"}});
     });
     EXPECT_THAT(ask(R"({"cmd":"echo"})")["what"].get<std::string>(), HasSubstr("!"));
+}
+
+TEST(PreflightNumbers, AreWholeOrRefused) {
+    const auto verdict = [](const char* version, const char* memory, const char* size) {
+        const std::string text = std::string(R"({"stream_version":)") + version + R"(,"memory_mib":)" + memory +
+                                 R"(,"disks":[{"size":512},{"size":)" + size + "}]}";
+        return check_numbers(Json::parse(text));
+    };
+    EXPECT_TRUE(verdict("1", "256", "18446744073709551615"));
+    for (const char* wrong : {"1e30", "-1", "1.5", "\"1\"", "null", "[1]", "18446744073709551616"}) {
+        EXPECT_FALSE(verdict(wrong, "256", "512")) << wrong;
+        EXPECT_FALSE(verdict("1", wrong, "512")) << wrong;
+        EXPECT_FALSE(verdict("1", "256", wrong)) << wrong;
+    }
 }
 
 }  // namespace
