@@ -6,8 +6,8 @@ target_compile_options(proa_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtu
                        $<$<BOOL:${PROA_WERROR}>:-Werror>)
 if(PROA_SANITIZE)
   # GCC 12 reports std::regex as maybe-uninitialized under the sanitizers (GCC bug 105562).
-  target_compile_options(proa_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-maybe-uninitialized
-                         -fno-omit-frame-pointer)
+  target_compile_options(proa_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+                         $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   target_link_options(proa_options INTERFACE -fsanitize=address,undefined)
 endif()
 if(PROA_FUZZ)  # everything a fuzz target calls tells it where it went
@@ -36,6 +36,16 @@ endfunction()
 # What ./run test builds under the sanitizers: the tests and what they need. The rest of the host build is the aarch64 build's
 # code again, and nlohmann-json under ASan takes minutes to compile.
 add_custom_target(unit-tests)
+
+# proa_computes(name...): under the sanitizers nothing is optimized, since most of the code waits (and half of its compilation
+# would be the optimizing of Asio's templates). What computes for minutes then, is.
+function(proa_computes)
+  foreach(name ${ARGN})
+    if(PROA_SANITIZE AND TARGET ${name})
+      target_compile_options(${name} PRIVATE -O1)
+    endif()
+  endforeach()
+endfunction()
 
 # proa_test(name SOURCES ... LINK ...): GoogleTest, host build only, ctest label "unit".
 function(proa_test name)

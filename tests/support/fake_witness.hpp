@@ -17,6 +17,12 @@
 
 namespace proa::test {
 
+struct WitnessKey {
+    remus::Holder holder;
+    std::uint64_t lease = 0;
+    std::chrono::milliseconds ttl{}, expires{};
+};
+
 class WitnessService {
   public:
     using Ms = std::chrono::milliseconds;
@@ -39,13 +45,8 @@ class WitnessService {
 
   private:
     friend class FakeWitness;
-    struct Key {
-        remus::Holder holder;
-        std::uint64_t lease = 0;
-        Ms ttl{}, expires{};
-    };
     struct Entry {
-        std::optional<Key> key;
+        std::optional<WitnessKey> key;
         remus::Holder
             last;  // the last term: whose beginning it was, and whether somebody has settled it; outlives the key
     };
@@ -54,7 +55,7 @@ class WitnessService {
         if (e.key && !e.key->holder.settled && now_ >= e.key->expires) e.key.reset();
         return e;
     }
-    Key* held(const remus::Held& h) {  // under the lock
+    WitnessKey* held(const remus::Held& h) {  // under the lock
         Entry& e = entry(h.guest);
         return e.key && e.key->holder.term == h.term ? &*e.key : nullptr;
     }
