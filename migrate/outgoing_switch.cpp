@@ -6,8 +6,11 @@
 #include "migrate/outgoing.hpp"
 
 namespace proa::migrate {
+namespace {
 
 using Clock = std::chrono::steady_clock;
+
+}  // namespace
 
 void Outgoing::part_over(double& ms) {
     const auto now = Clock::now();

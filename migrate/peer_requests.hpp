@@ -13,10 +13,10 @@ namespace proa::migrate {
 using Json = nlohmann::json;
 
 // Takes the answer, once; what comes after the first one is dropped. Dropping the last copy unanswered refuses.
-using PeerAnswer = std::function<void(Json)>;
+using PeerReply = std::function<void(Json)>;
 // On the daemon's thread; `from` is the peer's address. May throw (a wrong JSON type in the request is a refusal), but
 // only before it returns.
-using PeerHandler = std::function<void(const Json& request, const std::string& from, PeerAnswer done)>;
+using PeerHandler = std::function<void(const Json& request, const std::string& from, PeerReply done)>;
 
 Json refusal(const vmm::Error& e);  // {"ok": false, "what", "remedy"}
 

@@ -35,10 +35,10 @@ vmm::Result<std::unique_ptr<PeerService>> PeerService::start(vmm::Daemon& daemon
     std::unique_ptr<PeerService> s(new PeerService(daemon));
     Session::prune(daemon.sessions_directory(), kKeepSessions);
     daemon.commands().add("migrate", [p = s.get()](const Json& a, const Reply& r) { p->migrate(a, r); });
-    s->on_request("prepare", [p = s.get()](const Json& q, const std::string&, PeerAnswer done) {
+    s->on_request("prepare", [p = s.get()](const Json& q, const std::string&, PeerReply done) {
         p->prepare(q, std::move(done));
     });
-    s->on_request("outcome", [p = s.get()](const Json& q, const std::string&, PeerAnswer done) {
+    s->on_request("outcome", [p = s.get()](const Json& q, const std::string&, PeerReply done) {
         p->outcome(q, std::move(done));
     });
     const auto& o = daemon.options();
@@ -71,7 +71,7 @@ void PeerService::serve(transport::Channel& c) {
     }
 }
 
-void PeerService::prepare(const Json& request, PeerAnswer done) {
+void PeerService::prepare(const Json& request, PeerReply done) {
     const Json& guest = request.at("guest");
     const std::string name = guest.at("name");
     if (auto r = preflight(daemon_, guest); !r) return done(refusal(r.error()));
@@ -102,7 +102,7 @@ void PeerService::prepare(const Json& request, PeerAnswer done) {
 }
 
 // Did session X start here? While it still could, asking makes it that it never will (switchover.hpp).
-void PeerService::outcome(const Json& request, PeerAnswer done) {
+void PeerService::outcome(const Json& request, PeerReply done) {
     const std::string session = request.at("session");
     Token token;
     if (!from_hex(session, token)) return done(refusal({"malformed session", ""}));

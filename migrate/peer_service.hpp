@@ -22,8 +22,8 @@ class PeerService {
     explicit PeerService(vmm::Daemon& d) : daemon_(d) {}
     void migrate(const Json& args, const vmm::Reply& r);
     void serve(transport::Channel& c);
-    void prepare(const Json& request, PeerAnswer done);
-    void outcome(const Json& request, PeerAnswer done);
+    void prepare(const Json& request, PeerReply done);
+    void outcome(const Json& request, PeerReply done);
 
     vmm::Daemon& daemon_;
     PeerRequests requests_;

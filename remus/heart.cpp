@@ -1,8 +1,11 @@
 #include "remus/heart.hpp"
 
 namespace proa::remus {
+namespace {
 
 using Clock = FailureDetector::Clock;
+
+}  // namespace
 
 Heart::Heart(std::unique_ptr<transport::Channel> c, std::uint64_t term, DetectorPolicy policy,
              std::function<void(bool)> silent)

@@ -3,12 +3,9 @@
 #include <bit>
 #include <cstring>
 
+#include "remus/pages.hpp"
+
 namespace proa::remus {
-namespace {
-
-constexpr std::uint64_t kPage = 4096;
-
-}  // namespace
 
 HeldImage::HeldImage(vmm::GuestMemory& memory, vmm::Checkpointer& checkpoints)
     : memory_(memory), checkpoints_(checkpoints), unread_(memory.pages() / 64) {}
@@ -33,7 +30,7 @@ void HeldImage::absorb() {
 void HeldImage::read(std::uint64_t word, std::span<std::uint8_t> to) {
     for (std::uint64_t bits = words_[word]; bits != 0; bits &= bits - 1) {
         const auto i = static_cast<std::uint64_t>(std::countr_zero(bits));
-        std::memcpy(to.data() + i * kPage, memory_.page(word * 64 + i).data(), kPage);
+        std::memcpy(to.data() + i * kPageBytes, memory_.page(word * 64 + i).data(), kPageBytes);
     }
     std::lock_guard lock(mutex_);
     absorb();  // after the reads: who has written one of these pages by now has left its copy
@@ -41,9 +38,9 @@ void HeldImage::read(std::uint64_t word, std::span<std::uint8_t> to) {
         const auto i = static_cast<std::uint64_t>(std::countr_zero(bits));
         const std::uint64_t page = word * 64 + i;
         if (const auto d = by_device_.find(page); d != by_device_.end())
-            std::memcpy(to.data() + i * kPage, d->second.data(), kPage);
+            std::memcpy(to.data() + i * kPageBytes, d->second.data(), kPageBytes);
         else if (const auto v = by_vcpu_.find(page); v != by_vcpu_.end())
-            std::memcpy(to.data() + i * kPage, v->second.data(), kPage);
+            std::memcpy(to.data() + i * kPageBytes, v->second.data(), kPageBytes);
     }
     __atomic_store_n(&unread_[word], 0, __ATOMIC_RELAXED);
 }

@@ -12,6 +12,7 @@
 namespace proa::remus {
 namespace {
 
+using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 constexpr milliseconds kRetry{100};  // after a renewal that was not answered
 
@@ -93,7 +94,6 @@ milliseconds LeaseKeeper::elapsed() const {
 }
 
 void LeaseKeeper::run() {
-    using Clock = std::chrono::steady_clock;
     std::unique_lock lock(mutex_);
     auto next = Clock::now();  // the claim may be old already: the first renewal is due at once
     bool answered = true, late = false;

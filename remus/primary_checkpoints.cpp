@@ -17,7 +17,6 @@ using migrate::on_guest;
 constexpr unsigned kMostRounds = 12;            // of the first copy
 constexpr std::uint64_t kFewPages = 2048;       // left over for the first checkpoint
 constexpr std::uint64_t kReleaseWords = 8 * 8;  // read pages stop being held in steps of 16 MiB
-constexpr std::uint64_t kPage = 4096;
 
 }  // namespace
 
@@ -129,7 +128,7 @@ vmm::Result<void> Primary::sync_memory() {
     dirty.drain([&](std::uint64_t w, std::uint64_t bits) {
         for (; bits != 0; bits &= bits - 1)
             guest_.memory().mark_dirty(
-                abi::kRamBase + (w * 64 + static_cast<std::uint64_t>(std::countr_zero(bits))) * kPage, 1);
+                abi::kRamBase + (w * 64 + static_cast<std::uint64_t>(std::countr_zero(bits))) * kPageBytes, 1);
     });
     return {};
 }
@@ -212,7 +211,7 @@ vmm::Result<Primary::Snapshot> Primary::pause_and_take(bool final) {
 }
 
 vmm::Result<void> Primary::send_pages() {
-    std::vector<std::uint8_t> staging(64 * kPage);
+    std::vector<std::uint8_t> staging(64 * kPageBytes);
     const auto flush = [&]() -> vmm::Result<void> {
         if (encoder_.empty()) return {};
         return put(Record::Pages, encoder_.take());
@@ -224,7 +223,7 @@ vmm::Result<void> Primary::send_pages() {
             image_.read(w, staging);
             for (std::uint64_t bits = words[w]; bits != 0; bits &= bits - 1) {
                 const auto i = static_cast<std::uint64_t>(std::countr_zero(bits));
-                encoder_.add(w * 64 + i, std::span(staging).subspan(i * kPage, kPage));
+                encoder_.add(w * 64 + i, std::span(staging).subspan(i * kPageBytes, kPageBytes));
                 if (!encoder_.full()) continue;
                 if (auto r = flush(); !r) return r;
             }

@@ -57,10 +57,9 @@ vmm::Result<std::unique_ptr<StandbyService>> StandbyService::start(vmm::Daemon& 
     c.add("unprotect", [p = s.get()](const Json& a, const Reply& r) { p->forward("unprotect", a, r); });
     c.add("failover", [p = s.get()](const Json& a, const Reply& r) { p->forward("failover", a, r); });
     c.add("protect-status", [p = s.get()](const Json& a, const Reply& r) { p->status(a, r); });
-    peers.on_request("standby",
-                     [p = s.get()](const Json& q, const std::string& from, migrate::PeerAnswer done) {
-                         p->standby(q, from, std::move(done));
-                     });
+    peers.on_request("standby", [p = s.get()](const Json& q, const std::string& from, migrate::PeerReply done) {
+        p->standby(q, from, std::move(done));
+    });
     return s;
 }
 
@@ -138,7 +137,7 @@ vmm::Result<void> StandbyService::check_host(const StandbyRequest& r) {
 }
 
 // What may throw (a wrong type in the request) does so before anything has begun: PeerRequests refuses it.
-void StandbyService::standby(const Json& request, const std::string& from, migrate::PeerAnswer done) {
+void StandbyService::standby(const Json& request, const std::string& from, migrate::PeerReply done) {
     auto read = read_standby_request(request, daemon_.options());
     if (!read) return done(migrate::refusal(read.error()));
     const auto r = std::make_shared<const StandbyRequest>(std::move(*read));

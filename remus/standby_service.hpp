@@ -22,7 +22,7 @@ class StandbyService {
     void give_up(const std::string& name, std::shared_ptr<const bool> over);
     void forward(const char* command, const vmm::Json& args, const vmm::Reply& r);
     void status(const vmm::Json& args, const vmm::Reply& r);
-    void standby(const vmm::Json& request, const std::string& from, migrate::PeerAnswer done);
+    void standby(const vmm::Json& request, const std::string& from, migrate::PeerReply done);
     vmm::Result<void> check_host(const StandbyRequest& r);
     std::string state_directory() const { return daemon_.options().state + "/replicas"; }
 

@@ -5,9 +5,8 @@
 #include <map>
 
 namespace proa::vmm::cli {
-namespace {
 
-[[gnu::format(printf, 1, 2)]] std::string text(const char* format, ...) {
+std::string text(const char* format, ...) {
     char b[512];
     va_list list;
     va_start(list, format);
@@ -15,6 +14,8 @@ namespace {
     va_end(list);
     return b;
 }
+
+namespace {
 
 double seconds(const Json& j, double cntfrq) {
     return cntfrq > 0 ? static_cast<double>(j.value("run_ticks", 0ull)) / cntfrq : 0.0;

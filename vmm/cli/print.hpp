@@ -6,6 +6,9 @@
 
 namespace proa::vmm::cli {
 
+// printf into a string of at most 511 characters.
+[[gnu::format(printf, 1, 2)]] std::string text(const char* format, ...);
+
 // As xl list: r(unning) b(locked) p(aused) s(topped) c(rashed), d for one whose proa-vm does not answer; and w, in p's
 // place, for a standby that waits for its primary's end.
 std::string state_letters(const Json& guest);

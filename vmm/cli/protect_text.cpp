@@ -1,9 +1,8 @@
 // Protection as text. Pure: JSON from proad in, what the terminal shows out. What is missing shows as "-", not as zero.
 #include <algorithm>
-#include <cstdarg>
-#include <cstdio>
 #include <ctime>
 
+#include "vmm/cli/print.hpp"
 #include "vmm/cli/protect.hpp"
 
 namespace proa::vmm::cli {
@@ -13,15 +12,6 @@ constexpr int kWidth = 30;
 constexpr double kMega = 1048576;
 constexpr std::uint64_t kWallClock =
     1'000'000'000'000;  // in ms: later than 2001, so no time since something began
-
-[[gnu::format(printf, 1, 2)]] std::string text(const char* format, ...) {
-    char b[512];
-    va_list list;
-    va_start(list, format);
-    std::vsnprintf(b, sizeof(b), format, list);
-    va_end(list);
-    return b;
-}
 
 std::string word(const Json& j, const char* key, const char* otherwise = "-") {
     const auto i = j.find(key);

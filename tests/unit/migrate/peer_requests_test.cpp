@@ -13,7 +13,7 @@ using ::testing::HasSubstr;
 class PeerRequestsTest : public ::testing::Test {
   protected:
     PeerRequestsTest() {
-        requests.on("ask", [](const Json& q, const std::string&, const PeerAnswer& done) {
+        requests.on("ask", [](const Json& q, const std::string&, const PeerReply& done) {
             const unsigned n = q.at("number");
             done({{"ok", true}, {"twice", 2 * n}});
         });
@@ -33,7 +33,7 @@ TEST_F(PeerRequestsTest, AKnownCommandIsAnsweredByItsHandler) {
 }
 
 TEST_F(PeerRequestsTest, AHandlerIsToldWhoAsks) {
-    requests.on("who", [](const Json&, const std::string& from, const PeerAnswer& done) {
+    requests.on("who", [](const Json&, const std::string& from, const PeerReply& done) {
         done({{"you", from}});
     });
     EXPECT_EQ(ask(R"({"cmd":"who"})"), (Json{{"you", "10.0.0.1"}}));
@@ -60,7 +60,7 @@ TEST_F(PeerRequestsTest, WhatIsNoRequestIsRefused) {
 }
 
 TEST_F(PeerRequestsTest, TheFirstAnswerCountsWhateverTheHandlerDoesNext) {
-    requests.on("twice", [](const Json&, const std::string&, const PeerAnswer& done) {
+    requests.on("twice", [](const Json&, const std::string&, const PeerReply& done) {
         done({{"ok", true}});
         done({{"ok", false}});
         throw std::runtime_error("too late");
@@ -69,8 +69,8 @@ TEST_F(PeerRequestsTest, TheFirstAnswerCountsWhateverTheHandlerDoesNext) {
 }
 
 TEST_F(PeerRequestsTest, AHandlerThatForgetsToAnswerRefuses) {
-    PeerAnswer kept;
-    requests.on("later", [&](const Json&, const std::string&, PeerAnswer done) { kept = std::move(done); });
+    PeerReply kept;
+    requests.on("later", [&](const Json&, const std::string&, PeerReply done) { kept = std::move(done); });
     requests.answer(R"({"cmd":"later"})", "", [this](std::string a) { answers.push_back(std::move(a)); });
     EXPECT_TRUE(answers.empty()) << "it may still answer";
     kept = {};
@@ -79,7 +79,7 @@ TEST_F(PeerRequestsTest, AHandlerThatForgetsToAnswerRefuses) {
 }
 
 TEST_F(PeerRequestsTest, AnAnswerWithBytesThatAreNoUtf8IsStillAnAnswer) {
-    requests.on("echo", [](const Json&, const std::string&, const PeerAnswer& done) {
+    requests.on("echo", [](const Json&, const std::string&, const PeerReply& done) {
         done({{"what", "\xff!"}});
     });
     EXPECT_THAT(ask(R"({"cmd":"echo"})")["what"].get<std::string>(), HasSubstr("!"));

@@ -162,7 +162,7 @@ TEST(StandbyRequest, ADiskHasASizeThatDisksHave) {
 // Whatever is at any place of the request: a refusal in one answer, never an exception that nobody catches.
 TEST(StandbyRequest, WrongTypesAnywhereAreRefused) {
     migrate::PeerRequests requests;
-    requests.on("standby", [](const Json& q, const std::string&, const migrate::PeerAnswer& done) {
+    requests.on("standby", [](const Json& q, const std::string&, const migrate::PeerReply& done) {
         const auto r = read_standby_request(q, here());
         done(r ? Json{{"ok", true}} : migrate::refusal(r.error()));
     });
