@@ -144,6 +144,7 @@ def main():
     (ROOT / 'build' / 'logs').mkdir(parents=True, exist_ok=True)
     images.host_ramdisk()
     began = time.time()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way what runs is ended first
     try:
         done, failed = run_all(chosen, room_for_hosts(), args.fail_fast)
     except KeyboardInterrupt:
