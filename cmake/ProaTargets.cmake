@@ -19,7 +19,7 @@ find_package(Threads REQUIRED)
 
 # TOGETHER, in what follows: files that include Asio, JSON or CLI11 compile together, up to eight at a time, since most of their
 # time goes into what these headers instantiate. A name in an unnamed namespace is then the target's, not the file's.
-# clang-tidy still compiles each alone (tests/check-tidy): no include is missing.
+# clang-tidy still compiles what ships file by file (tests/check-tidy): none of its includes is missing.
 set(CMAKE_UNITY_BUILD_BATCH_SIZE 8)
 
 # proa_library(name [TOGETHER] SOURCES a.cpp b.cpp [LINK libs...])
@@ -41,7 +41,7 @@ function(proa_program name)
 endfunction()
 
 # What ./run test builds under the sanitizers: the tests and what they need. The rest of the host build is the aarch64 build's
-# code again, and nlohmann-json under ASan takes minutes to compile.
+# code again.
 add_custom_target(unit-tests)
 
 # proa_computes(name...): under the sanitizers nothing is optimized, since most of the code waits (and half of its compilation
