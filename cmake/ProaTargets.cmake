@@ -19,7 +19,7 @@ find_package(Threads REQUIRED)
 
 # TOGETHER, in what follows: files that include Asio, JSON or CLI11 compile together, up to eight at a time, since most of their
 # time goes into what these headers instantiate. A name in an unnamed namespace is then the target's, not the file's.
-# clang-tidy still compiles what ships file by file (tests/check-tidy): none of its includes is missing.
+# tests/check-tidy (without --together) compiles what ships file by file: none of its includes is missing.
 set(CMAKE_UNITY_BUILD_BATCH_SIZE 8)
 
 # proa_library(name [TOGETHER] SOURCES a.cpp b.cpp [LINK libs...])
