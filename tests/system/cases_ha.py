@@ -76,7 +76,7 @@ def the_backup_dies_and_the_primary_goes_on_alone():
         s.kill_home()
 
 
-@case(ci=False)
+@case()
 def a_cut_between_the_hosts_ends_protection_and_nothing_else():
     # Both reach the witness: the primary makes its key permanent, the backup can't have it.
     with scene() as s:
@@ -92,7 +92,7 @@ def a_cut_between_the_hosts_ends_protection_and_nothing_else():
         s.advances()
 
 
-@case(ci=False)
+@case()
 def a_primary_cut_off_from_all_is_fenced_and_its_backup_takes_over():
     with scene() as s:
         s.protect()
@@ -171,7 +171,7 @@ def a_witness_and_a_link_that_go_together_stop_the_guest_until_one_is_back():
         s.well()
 
 
-@case(ci=False)
+@case()
 def a_primary_frozen_for_longer_than_its_lease_finds_itself_fenced():
     with scene() as s:
         s.protect()
@@ -279,7 +279,7 @@ def garbage(rng):
     yield b''
 
 
-@case(ci=False)
+@case()
 def a_hostile_stream_is_refused_and_protection_goes_on():
     with scene() as s:
         s.protect()
