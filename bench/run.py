@@ -1,6 +1,6 @@
 """./run bench [PART...]: writes build/bench/result.json and prints tables. Parts: engine costs boot size downtime ha.
 Ratios within one run are what counts; the machine is emulated and may be shared."""
-import argparse, json, signal, subprocess, sys, time
+import argparse, json, signal, statistics, subprocess, sys, time
 from tests.lab import images
 from tests.lab.tables import print_table
 from . import downtime, guest_costs, ha
@@ -63,12 +63,13 @@ def show(part, result):
                    ('MiB sent', lambda r: f'{r.get("wire_mib", 0):.1f}'), ('idle gap ms', lambda r: str(r.get('idle_gap_ms', '-'))),
                    ('note', lambda r: r.get('failed', ''))])
     for rate in sorted({r['dirty_mib_s'] for r in result}):
-        best = {}
+        middle = {}
         for who in ('proa', 'proa-plain', 'kvm'):
             if rows := [r for r in result if r['who'] == who and r['dirty_mib_s'] == rate and 'failed' not in r]:
-                best[who] = min(r['outside_blackout_ms'] for r in rows), min(r['outside_total_s'] for r in rows)
-        for who in [w for w in best if w != 'kvm' and 'kvm' in best]:
-            print(f'   at {rate} MiB/s: {who} / kvm = {best[who][0] / best["kvm"][0]:.2f} of the blackout, {best[who][1] / best["kvm"][1]:.2f} of the total time')
+                middle[who] = [statistics.median(r[c] for r in rows) for c in ('outside_blackout_ms', 'outside_total_s')]
+        for who, (blackout, total) in middle.items():
+            beside = f': {blackout / middle["kvm"][0]:.2f} and {total / middle["kvm"][1]:.2f} of kvm\'s' if who != 'kvm' and 'kvm' in middle else ''
+            print(f'   at {rate} MiB/s, medians: {who} {blackout:.0f} ms, {total:.2f} s{beside}')
 
 
 def main():
