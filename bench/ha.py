@@ -214,4 +214,5 @@ def run(repeat=1, out=images.ROOT / 'build' / 'bench'):
 def tables(result):
     """[(title, rows)]; a row is a dict whose keys are the columns."""
     return [(f'pause against dirty pages (most / least of the medians: {result["pause_most_to_least"]}; aim: 2)', result['pause']),
-            ('checkpoints a second with an idle guest', result['fastest']), ('throughput at 10, 20, 40 checkpoints/s', result['overhead']), ('a request, one at a time', result['latency']), ('failover', result['failover'])]
+            ('checkpoints a second with an idle guest', result['fastest']), ('throughput at 10, 20, 40 checkpoints/s', result['overhead']),
+            ('a request, one at a time', result['latency']), ('failover', result['failover'])]
