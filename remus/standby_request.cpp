@@ -187,6 +187,11 @@ vmm::Result<Json> read_options(const Json& given, const StandbyRequest& r, const
     return options;
 }
 
+std::string word(const Json& info, const char* key) {
+    const auto i = info.find(key);
+    return i != info.end() && i->is_string() ? i->get<std::string>() : std::string();
+}
+
 }  // namespace
 
 std::optional<Error> complaint_about_witness(const std::string& spec, bool unsafe) {
@@ -280,12 +285,14 @@ Json protect_in_arguments(const StandbyRequest& r, const vmm::DaemonOptions& her
     return a;
 }
 
+bool may_be_leaving(const Json& info) {
+    const std::string state = word(info, "state"), protection = word(info, "protection");
+    return state.empty() || state == "standby" || protection == "discarded" || protection == "left" ||
+           protection == "superseded";
+}
+
 Error explain_name_taken(const std::string& name, const Json& info) {
-    const auto word = [&](const char* key) {
-        const auto i = info.find(key);
-        return i != info.end() && i->is_string() ? i->get<std::string>() : std::string();
-    };
-    const std::string state = word("state"), protection = word("protection");
+    const std::string state = word(info, "state"), protection = word(info, "protection");
     if (state == "standby")
         return {name + " has a standby there already",
                 "it ends when its primary unprotects the guest; if nobody feeds it: proa destroy " + name +

@@ -44,6 +44,8 @@ vmm::Result<StandbyRequest> read_standby_request(const vmm::Json& request, const
 vmm::Json protect_in_arguments(const StandbyRequest& r, const vmm::DaemonOptions& here,
                                const std::string& state_directory, const std::string& primary);
 
+// Whether a guest may be about to end by itself, as its `info` describes it: a standby, or one that doesn't answer (any more).
+bool may_be_leaving(const vmm::Json& info);
 // Why a guest of that name, as its `info` describes it, is in the way of a standby.
 vmm::Error explain_name_taken(const std::string& name, const vmm::Json& info);
 

@@ -21,6 +21,7 @@ using vmm::Reply;
 constexpr std::chrono::milliseconds kAgain{200};
 constexpr std::chrono::seconds kStatusTimeout{3};
 constexpr std::chrono::seconds kProtectInTimeout{20};  // the peer that asks waits for 30
+constexpr std::chrono::seconds kLeaving{3};            // for so long an old copy may take to end
 
 void pass_on(const Reply& r, tl::expected<Json, CallError> done) {
     if (done)
@@ -141,13 +142,37 @@ void StandbyService::standby(const Json& request, const std::string& from, migra
     auto read = read_standby_request(request, daemon_.options());
     if (!read) return done(migrate::refusal(read.error()));
     const auto r = std::make_shared<const StandbyRequest>(std::move(*read));
-    if (daemon_.find(r->name) != nullptr)
-        return vmm::async_call(
-            daemon_.io(), daemon_.socket_of(r->name), "info", Json::object(), {},
-            [r, done](tl::expected<Json, CallError> i) {
-                done(migrate::refusal(explain_name_taken(r->name, i && i->is_object() ? *i : Json::object())));
-            },
-            kStatusTimeout);
+    when_free(r->name, std::chrono::steady_clock::now() + kLeaving,
+              [this, r, from, done](const std::optional<vmm::Error>& taken) {
+                  if (taken) return done(migrate::refusal(*taken));
+                  try {
+                      start_standby(r, from, done);
+                  } catch (const Json::exception& e) {
+                      done(migrate::refusal({std::string("malformed request: ") + e.what(), ""}));
+                  }
+              });
+}
+
+// The standby of a protection that has just been given up is there for a moment: its host learns of it after the primary's.
+void StandbyService::when_free(const std::string& name, std::chrono::steady_clock::time_point until,
+                               WhenFree then) {
+    if (daemon_.find(name) == nullptr) return then({});
+    vmm::async_call(
+        daemon_.io(), daemon_.socket_of(name), "info", Json::object(), {},
+        [this, name, until, then = std::move(then)](tl::expected<Json, CallError> i) {
+            const Json info = i && i->is_object() ? *i : Json::object();
+            if (!may_be_leaving(info) || std::chrono::steady_clock::now() >= until)
+                return then(explain_name_taken(name, info));
+            const auto timer = std::make_shared<boost::asio::steady_timer>(daemon_.io(), kAgain);
+            timer->async_wait([this, timer, name, until, then](const boost::system::error_code& e) {
+                if (!e) when_free(name, until, then);
+            });
+        },
+        kStatusTimeout);
+}
+
+void StandbyService::start_standby(const std::shared_ptr<const StandbyRequest>& r, const std::string& from,
+                                   const migrate::PeerReply& done) {
     if (auto ok = check_host(*r); !ok) return done(migrate::refusal(ok.error()));
     std::vector<DiskInUse> in_use;
     for (const auto& [name, g] : daemon_.guests())

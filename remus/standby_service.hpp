@@ -2,7 +2,11 @@
 // the standby that another host's primary asks for. What protects is in the guests' own processes: a proad that ends
 // disturbs no guest that is protected.
 #pragma once
+#include <chrono>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "migrate/peer_service.hpp"
 #include "remus/standby_request.hpp"
@@ -23,6 +27,12 @@ class StandbyService {
     void forward(const char* command, const vmm::Json& args, const vmm::Reply& r);
     void status(const vmm::Json& args, const vmm::Reply& r);
     void standby(const vmm::Json& request, const std::string& from, migrate::PeerReply done);
+    // Calls `then` once no guest of that name is here, or with why there is one still.
+    using WhenFree = std::function<void(const std::optional<vmm::Error>& taken)>;
+    void when_free(const std::string& name, std::chrono::steady_clock::time_point until, WhenFree then);
+    // May throw for a wrong type in the request.
+    void start_standby(const std::shared_ptr<const StandbyRequest>& r, const std::string& from,
+                       const migrate::PeerReply& done);
     vmm::Result<void> check_host(const StandbyRequest& r);
     std::string state_directory() const { return daemon_.options().state + "/replicas"; }
 

@@ -33,6 +33,10 @@ def protect_shows_what_it_does_and_unprotect_ends_it():
         s.well()
         s.protect('--interval adaptive')  # and again
         s.well()
+        # At once, in one line of a script: the backup's old copy may still be there.
+        s.home.sh(f'proa unprotect g1 && proa protect g1 {s.away.address} --interval 100ms', 180)
+        s.advances()
+        s.well()
         for h in s.lab.hosts:
             check_healthy(h)
 

@@ -285,5 +285,15 @@ TEST(NameTaken, SaysWhatIsInTheWay) {
     EXPECT_THAT(words(Json::object()), HasSubstr("runs there already")) << "it does not answer yet";
 }
 
+TEST(NameTaken, IsWaitedForWhereTheCopyMayBeLeaving) {
+    EXPECT_TRUE(may_be_leaving({{"state", "standby"}, {"protection", "standby"}}));
+    for (const char* left : {"superseded", "discarded", "left"})
+        EXPECT_TRUE(may_be_leaving({{"state", "paused"}, {"protection", left}})) << left;
+    EXPECT_TRUE(may_be_leaving(Json::object())) << "its process ends";
+    EXPECT_FALSE(may_be_leaving({{"state", "running"}, {"protection", ""}}));
+    EXPECT_FALSE(may_be_leaving({{"state", "paused"}, {"protection", "fenced"}})) << "an operator decides";
+    EXPECT_FALSE(may_be_leaving({{"state", "crashed"}}));
+}
+
 }  // namespace
 }  // namespace proa::remus
