@@ -21,7 +21,10 @@ class Device {
     // quiesce: finish or park requests in flight, so that memory and device state agree and nothing writes guest
     // memory until resume(). save() only while quiesced. load() refuses what it can't represent and changes
     // nothing then. resume() after load() re-examines the queues (a notify may have been lost with the source).
+    // arrive() comes between the two, once this copy is the one that runs but before its vCPUs do: what waits for the
+    // guest is put where it finds it first. It has no effect outside this process: the start may still fail.
     virtual void quiesce() {}
+    virtual void arrive() {}
     virtual void resume() {}
     // What came from outside while quiesced and the guest has not seen (frames at a tap), at most `most` pieces: taken
     // away, to follow a guest that has left. give_input() is the other end: as if it had come here; what doesn't fit is

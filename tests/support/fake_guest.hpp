@@ -351,6 +351,7 @@ class FakeGuest final : public vmm::Guest {
         return r;
     }
     vmm::Result<void> start_incoming() override {
+        for (auto* d : devices_) d->arrive();
         if (auto r = machine_.run(); !r) return r;
         for (auto* d : devices_) d->resume();
         state_ = vmm::GuestState::Running;

@@ -173,12 +173,17 @@ void VirtioMmio::broken(const char* why) {
     if ((status_ & kDriverOk) != 0) raise_(kConfigChange);
 }
 
+// An interrupt may have been lost with the source; one too many costs the driver a look, at the worst moment.
+void VirtioMmio::arrive() {
+    backend_->arrive();
+    if ((status_ & kDriverOk) == 0) return;
+    for (const SplitQueue& q : queues_)
+        if (q.unseen(memory_, feature(kEventIdx))) return raise_(kUsedBuffer);
+}
+
 void VirtioMmio::resume() {
     backend_->resume();
-    const bool arrived = std::exchange(arrived_, false);
-    if ((status_ & kDriverOk) == 0) return;
-    notified(~0ull);                   // what came while it was parked, or was lost with the source
-    if (arrived) raise_(kUsedBuffer);  // so may an interrupt have been: a spurious one costs the driver a look
+    notified(~0ull);  // what came while it was parked, or was lost with the source
 }
 
 std::vector<std::uint8_t> VirtioMmio::save() const {
@@ -219,7 +224,6 @@ Result<void> VirtioMmio::load(std::span<const std::uint8_t> state) {
     queue_sel_ = queue_sel;
     generation_ = generation;
     status_ = status;
-    arrived_ = true;
     return {};
 }
 

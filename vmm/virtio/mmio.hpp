@@ -34,6 +34,7 @@ class VirtioBackend {
     virtual void reset() {}
     virtual std::uint8_t config(unsigned offset) const { return static_cast<void>(offset), 0; }
     virtual void quiesce() {}
+    virtual void arrive() {}  // as Device's
     virtual void resume() {}
     virtual std::vector<std::vector<std::uint8_t>> take_input(std::size_t most) {  // as Device's
         return static_cast<void>(most), std::vector<std::vector<std::uint8_t>>{};
@@ -59,6 +60,7 @@ class VirtioMmio final : public Device, private VirtioBackend::Host {
     void write(std::uint64_t offset, unsigned size, std::uint64_t value) override;
     void reset() override;
     void quiesce() override { backend_->quiesce(); }
+    void arrive() override;
     void resume() override;
     std::vector<std::vector<std::uint8_t>> take_input(std::size_t most) override {
         return backend_->take_input(most);
@@ -89,7 +91,6 @@ class VirtioMmio final : public Device, private VirtioBackend::Host {
     std::uint64_t driver_features_ = 0;
     std::uint32_t device_sel_ = 0, driver_sel_ = 0, queue_sel_ = 0, generation_ = 0;
     std::uint8_t status_ = 0;
-    bool arrived_ = false;     // loaded, not yet resumed
     unsigned complaints_ = 0;  // logged
 };
 

@@ -115,12 +115,14 @@ std::size_t NetBackend::next_frame() {
     return n;
 }
 
+// Not what the guest itself has sent: its announcement, once it runs elsewhere.
 std::vector<std::vector<std::uint8_t>> NetBackend::take_input(std::size_t most) {
     std::vector<std::vector<std::uint8_t>> frames;
     while (parked_ && frames.size() < most) {
         if (held_ == 0 && (held_ = next_frame()) == 0) break;
-        frames.emplace_back(frame_.begin(), frame_.begin() + static_cast<std::ptrdiff_t>(held_));
-        held_ = 0;
+        const std::size_t n = std::exchange(held_, 0);
+        if (n >= kHeader + 12 && std::equal(mac_.begin(), mac_.end(), frame_.begin() + kHeader + 6)) continue;
+        frames.emplace_back(frame_.begin(), frame_.begin() + static_cast<std::ptrdiff_t>(n));
     }
     return frames;
 }
@@ -197,15 +199,18 @@ void NetBackend::quiesce() {
     port_->want_input(false);
 }
 
+void NetBackend::arrive() {
+    port_->set_offloads(negotiated_offloads());
+    parked_ = false;
+    input();
+    parked_ = true;
+}
+
 void NetBackend::resume() {
     parked_ = false;
     port_->want_input(true);
     if (asking_) ask_guest_to_announce();  // its time may have come while this was parked
-    if (!loaded_) return;
-    loaded_ = false;
-    port_->set_offloads(negotiated_offloads());
-    input();  // what waits for the guest is there first
-    announce();
+    if (std::exchange(loaded_, false)) announce();
 }
 
 void NetBackend::announce() {

@@ -45,6 +45,7 @@ class NetBackend final : public VirtioBackend {
     void reset() override;
     std::uint8_t config(unsigned offset) const override;
     void quiesce() override;
+    void arrive() override;
     void resume() override;
     std::vector<std::vector<std::uint8_t>> take_input(std::size_t most) override;
     void give_input(std::span<const std::uint8_t> frame) override;

@@ -114,6 +114,12 @@ bool SplitQueue::wants_interrupt(GuestMemory& m, bool event_idx) {
     return static_cast<std::uint16_t>(used_idx_ - event - 1) < static_cast<std::uint16_t>(used_idx_ - old);
 }
 
+bool SplitQueue::unseen(GuestMemory& m, bool event_idx) const {
+    if (!ready) return false;
+    if (!event_idx) return (read16(m, avail) & kNoInterrupt) == 0;
+    return static_cast<std::int16_t>(used_idx_ - read16(m, avail + 4 + 2ull * size)) > 0;
+}
+
 bool SplitQueue::enable_notify(GuestMemory& m, bool event_idx) {
     if (event_idx)
         write16(m, used + 4 + 8ull * size, last_avail_);

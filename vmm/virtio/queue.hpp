@@ -44,6 +44,8 @@ class SplitQueue {
     void push(GuestMemory& m, std::uint16_t head, std::uint32_t written);
     // After push()es: whether the driver wants an interrupt for them (2.7.7).
     bool wants_interrupt(GuestMemory& m, bool event_idx);
+    // Whether an interrupt that was asked for may not have been seen: as far as the driver's word tells.
+    bool unseen(GuestMemory& m, bool event_idx) const;
     // Asks the driver to notify for the next buffer, or not to; true if one slipped in meanwhile.
     bool enable_notify(GuestMemory& m, bool event_idx);
 

@@ -147,14 +147,16 @@ TEST(VirtioNet, WhatCameWhileItStoodStillCanBeTakenAwayAndIsSeenFirstElsewhere) 
     FakePort& there = *port;
     Rig a(std::make_unique<NetBackend>(std::move(port), MacAddress{2, 0, 0, 0, 0, 1}));
     a.start(2);
-    there.waiting = {frame_of(1), frame_of(2), frame_of(3)};
+    auto echo = frame_of(0);
+    std::ranges::copy(MacAddress{2, 0, 0, 0, 0, 1}, echo.begin() + 12 + 6);
+    there.waiting = {frame_of(1), echo, frame_of(2), frame_of(3)};
     EXPECT_TRUE(a.device.take_input(10).empty()) << "while it runs, its input is its own";
     static_cast<NetBackend&>(a.device.backend()).input();  // the first is read, and finds no buffer
     a.device.quiesce();
     const auto taken = a.device.take_input(2);
     ASSERT_EQ(taken.size(), 2u);
     EXPECT_EQ(taken[0], frame_of(1));
-    EXPECT_EQ(taken[1], frame_of(2));
+    EXPECT_EQ(taken[1], frame_of(2)) << "what it has sent itself isn't input";
     EXPECT_EQ(there.waiting.size(), 1u) << "no more than asked for";
 
     port = std::make_unique<FakePort>();
@@ -173,6 +175,37 @@ TEST(VirtioNet, WhatCameWhileItStoodStillCanBeTakenAwayAndIsSeenFirstElsewhere) 
     ASSERT_EQ(b.used(0), 3u);
     for (unsigned i = 0; i < 3; ++i)
         EXPECT_EQ(b.peek<std::uint8_t>(kData + 256 * i + 20), (std::array<std::uint8_t, 3>{1, 2, 9})[i]);
+}
+
+TEST(VirtioNet, BeforeItRunsItFindsWhatWaitsAndNobodyHearsOfIt) {
+    Rig a(std::make_unique<NetBackend>(std::make_unique<FakePort>(), MacAddress{2, 0, 0, 0, 0, 1}));
+    a.start(2);
+    for (unsigned i = 0; i < 3; ++i) {
+        a.descriptor(0, i, kData + 256 * i, 256, 2);
+        a.offer(0, i);
+    }
+    a.device.quiesce();
+    auto port = std::make_unique<FakePort>();
+    FakePort& wire = *port;
+    Rig b(std::make_unique<NetBackend>(std::move(port), MacAddress{2, 0, 0, 0, 0, 1}));
+    std::copy(a.bytes.begin(), a.bytes.end(), b.memory.bytes().begin());
+    ASSERT_TRUE(b.device.load(a.device.save()));
+    b.device.quiesce();
+    wire.waiting = {frame_of(2)};
+    b.device.give_input(frame_of(1));
+    b.device.arrive();
+    ASSERT_EQ(b.used(0), 2u);
+    EXPECT_EQ(b.peek<std::uint8_t>(kData + 20), 1);
+    EXPECT_EQ(b.peek<std::uint8_t>(kData + 256 + 20), 2);
+    EXPECT_NE(b.raised & 1, 0u);
+    EXPECT_TRUE(wire.sent.empty()) << "the start may still fail";
+
+    wire.waiting = {frame_of(3)};
+    static_cast<NetBackend&>(b.device.backend()).input();
+    EXPECT_EQ(b.used(0), 2u) << "it is quiet again";
+    b.device.resume();
+    EXPECT_EQ(b.used(0), 3u);
+    EXPECT_EQ(wire.sent.size(), 1u) << "now switches learn where it is";
 }
 
 TEST(VirtioNet, InputFromElsewhereIsBoundedAndReachesARunningGuestAtOnce) {
