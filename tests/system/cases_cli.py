@@ -228,6 +228,7 @@ def the_xen_tutorials_config_boots_from_a_loop_device():
         put(host, '/tmp/tutorial.cfg', TUTORIAL)
         ends(host, 'proa create /tmp/tutorial.cfg', OK, r'/dev/xvdX in the kernel.s arguments became /dev/vdX')
         lab.wait_console(host, 'tutorial', BOOTED)
+        expect_eq(host.sh('cat /proc/sys/net/ipv6/conf/vif1.0/disable_ipv6').strip(), '1', "the host's own IPv6 on the guest's wire")
         expect('root=/dev/vda' in in_guest(lab, 'cat /proc/cmdline'), 'the root device was translated')
 
         md5 = lambda out: out.split()[0]

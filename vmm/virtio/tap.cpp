@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 
 // After net/if.h: both define the same flags.
 #include <linux/sockios.h>
@@ -18,6 +19,13 @@ namespace {
 
 constexpr unsigned kCsum = 0, kGuestCsum = 1, kGuestTso4 = 7, kGuestTso6 = 8, kHostTso4 = 11, kHostTso6 = 12;
 constexpr int kVnetHeader = 12;
+
+// The tap is the guest's wire, not one of the host's interfaces: with an IPv6 address of its own, the host would send its
+// neighbour discovery to the guest, and a guest that arrives would have to look at that first. A kernel without IPv6 has no
+// such file.
+void keep_host_ipv6_off(const std::string& tap) {
+    std::ofstream("/proc/sys/net/ipv6/conf/" + tap + "/disable_ipv6") << 1;
+}
 
 Result<void> attach(const std::string& tap, const std::string& bridge) {
     const int s = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -60,6 +68,7 @@ Result<std::unique_ptr<TapPort>> TapPort::open(boost::asio::io_context& io, cons
         return e;
     }
     auto port = std::make_unique<TapPort>(io, fd, r.ifr_name);
+    keep_host_ipv6_off(port->name());  // before it is up
     if (auto a = attach(port->name(), bridge); !a) return tl::unexpected(a.error());
     return port;
 }
