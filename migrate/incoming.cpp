@@ -167,7 +167,7 @@ transport::Result<void> Incoming::receive_pages(transport::Channel& c) {
         if (!receiving()) return {};
         if (!f) return tl::unexpected(f.error());
         if (is(*f, Record::Pages)) {
-            if (auto r = apply_batch(f->payload, ram); !r) return tl::unexpected(r.error());
+            if (auto r = apply_batch(f->payload, ram, &written_); !r) return tl::unexpected(r.error());
             ++batches_;
             continue;
         }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 
+#include "dirtylog/bitmap.hpp"
 #include "migrate/session.hpp"
 #include "migrate/stream.hpp"
 #include "migrate/switchover.hpp"
@@ -70,7 +71,8 @@ class Incoming {
     TargetState state_ = TargetState::Receiving;
     std::uint32_t channels_ = 0, joined_ = 0;  // data channels expected, and a bit per channel that came
     std::atomic<std::uint64_t> batches_{0};    // of pages that came, on any channel
-    std::vector<std::uint32_t> ended_;         // per round: channels that sent RoundEnd
+    dirtylog::Bitmap written_{guest_.memory().pages()};  // pages that came; the others are new, and zero
+    std::vector<std::uint32_t> ended_;                   // per round: channels that sent RoundEnd
     transport::Channel* control_ = nullptr;
     std::vector<transport::Channel*> live_;
     bool reported_ = false;

@@ -27,25 +27,27 @@ void BatchEncoder::add(std::uint64_t number, std::span<const std::uint8_t> page)
         return;
     }
     entries_.push_back(number);
-    plain_.insert(plain_.end(), page.begin(), page.end());
+    std::memcpy(out_.data() + end_, page.data(), kPageBytes);
+    end_ += kPageBytes;
     ++counts_.plain;
 }
 
+// The pages are where they are, so that none is copied twice: what comes before them goes up against them.
 std::span<const std::uint8_t> BatchEncoder::bytes() {
     const std::uint64_t count = entries_.size();
-    out_.resize(8 + 8 * entries_.size() + plain_.size());
-    std::memcpy(out_.data(), &count, 8);
-    std::memcpy(out_.data() + 8, entries_.data(), 8 * entries_.size());
-    if (!plain_.empty()) std::memcpy(out_.data() + 8 + 8 * entries_.size(), plain_.data(), plain_.size());
-    return out_;
+    std::uint8_t* const begin = out_.data() + kMostBefore - 8 - 8 * count;
+    std::memcpy(begin, &count, 8);
+    std::memcpy(begin + 8, entries_.data(), 8 * count);
+    return {begin, out_.data() + end_};
 }
 
 void BatchEncoder::clear() {
     entries_.clear();
-    plain_.clear();
+    end_ = kMostBefore;
 }
 
-transport::Result<BatchCounts> apply_batch(std::span<const std::uint8_t> record, std::span<std::uint8_t> ram) {
+transport::Result<BatchCounts> apply_batch(std::span<const std::uint8_t> record, std::span<std::uint8_t> ram,
+                                           dirtylog::BitmapView* written) {
     const auto refuse = [](const char* why) {
         return transport::fail(transport::ErrorKind::Protocol, std::string("page batch refused: ") + why);
     };
@@ -67,12 +69,14 @@ transport::Result<BatchCounts> apply_batch(std::span<const std::uint8_t> record,
     if (record.size() != 8 + 8 * count + n.plain * kPageBytes) return refuse("length does not match its pages");
     const std::uint8_t* from = record.data() + 8 + 8 * count;
     for (std::uint64_t i = 0; i < count; ++i) {
-        auto page = ram.subspan((entries[i] & ~kZeroBit) * kPageBytes, kPageBytes);
+        const std::uint64_t number = entries[i] & ~kZeroBit;
+        auto page = ram.subspan(number * kPageBytes, kPageBytes);
         if ((entries[i] & kZeroBit) == 0) {
+            if (written != nullptr) written->set(number);
             std::memcpy(page.data(), from, kPageBytes);
             from += kPageBytes;
-        } else if (!is_zero(page)) {  // untouched memory stays untouched
-            std::memset(page.data(), 0, kPageBytes);
+        } else if ((written == nullptr || written->test(number)) && !is_zero(page)) {
+            std::memset(page.data(), 0, kPageBytes);  // untouched memory stays untouched
         }
     }
     return n;

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <random>
 
+#include "dirtylog/bitmap.hpp"
+
 namespace proa::migrate {
 namespace {
 
@@ -53,6 +55,24 @@ TEST(PageBatch, RandomMemoryIsTheSameAfterItsBatches) {
     }
     EXPECT_EQ(from, to);
     EXPECT_EQ(e.counts().zero + e.counts().plain, 600u);
+}
+
+TEST(PageBatch, AZeroPageIsOnlyLookedForWhereSomethingWasWritten) {
+    BatchEncoder first, again;
+    for (const std::uint64_t p : {1, 2, 3}) first.add(p, page_of(p == 2 ? 0 : 7));
+    for (const std::uint64_t p : {1, 2, 3}) again.add(p, page_of(p == 3 ? 9 : 0));
+    dirtylog::Bitmap written(kPages);
+    // That page 2 isn't new shows that it was not touched.
+    Bytes ram(kPages * kPageBytes);
+    ram[2 * kPageBytes] = 0x55;
+    ASSERT_TRUE(apply_batch(first.bytes(), ram, &written));
+    EXPECT_EQ(written.count(), 2u);
+    ASSERT_TRUE(apply_batch(again.bytes(), ram, &written));
+    EXPECT_EQ(ram[1 * kPageBytes], 0) << "written, and zero again";
+    EXPECT_EQ(ram[2 * kPageBytes], 0x55);
+    EXPECT_EQ(ram[3 * kPageBytes], 9);
+    EXPECT_FALSE(apply_batch(record(1, {kPages}, kPageBytes), ram, &written));
+    EXPECT_EQ(written.count(), 2u) << "nothing of a batch that is refused";
 }
 
 TEST(PageBatch, IsZeroSeesEveryByte) {
