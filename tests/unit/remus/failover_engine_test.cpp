@@ -75,7 +75,7 @@ TEST(Failover, ABackupCutOffForLongNeverComesBackWithAnOldCopy) {
     p.witness_b->cut();
     p.link->cut();
     ASSERT_TRUE(p.primary_said.wait(PrimaryState::Alone));
-    EXPECT_EQ(p.backup->state(), BackupState::Claiming);
+    EXPECT_TRUE(eventually([&] { return p.backup->state() == BackupState::Claiming; }));
     (void)p.witness_a->release("fake", p.out.session);  // the guest has been shut down since
     p.witness_b->cut(false);
     ASSERT_TRUE(p.backup_said.wait(BackupState::Discarded));
