@@ -270,7 +270,8 @@ Result<void> GuestProcess::go_on() {
 }
 
 Result<void> GuestProcess::start_incoming() {
-    for (Device* d : devices_) d->arrive();  // first: where CPUs are few, the guest takes them from what it waits for
+    for (Device* d : devices_)
+        d->arrive();  // first: where CPUs are few, the guest takes them from what it waits for
     if (auto r = machine_->run(); !r) return r;
     for (Device* d : devices_) d->resume();
     state_ = GuestState::Running;
