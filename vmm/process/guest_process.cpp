@@ -270,8 +270,8 @@ Result<void> GuestProcess::go_on() {
 }
 
 Result<void> GuestProcess::start_incoming() {
-    for (Device* d : devices_)
-        d->arrive();  // first: where CPUs are few, the guest takes them from what it waits for
+    // First: where CPUs are few, a guest that runs takes them from what it waits for.
+    for (Device* d : devices_) d->arrive();
     if (auto r = machine_->run(); !r) return r;
     for (Device* d : devices_) d->resume();
     state_ = GuestState::Running;
