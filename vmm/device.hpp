@@ -22,7 +22,7 @@ class Device {
     // memory until resume(). save() only while quiesced. load() refuses what it can't represent and changes
     // nothing then. resume() after load() re-examines the queues (a notify may have been lost with the source).
     // arrive() comes between the two, once this copy is the one that runs but before its vCPUs do: what waits for the
-    // guest is put where it finds it first. It has no effect outside this process: the start may still fail.
+    // guest is put where it finds it first. Nobody outside hears of it: the start may still fail.
     virtual void quiesce() {}
     virtual void arrive() {}
     virtual void resume() {}

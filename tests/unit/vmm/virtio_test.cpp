@@ -142,6 +142,14 @@ std::vector<std::uint8_t> frame_of(std::uint8_t mark, std::size_t size = 72) {
     return f;
 }
 
+// To receive into: 256 bytes each, from kData on.
+void give_buffers(Rig& r, std::uint16_t n) {
+    for (std::uint16_t i = 0; i < n; ++i) {
+        r.descriptor(0, i, kData + 256u * i, 256, 2);
+        r.offer(0, i);
+    }
+}
+
 TEST(VirtioNet, WhatCameWhileItStoodStillCanBeTakenAwayAndIsSeenFirstElsewhere) {
     auto port = std::make_unique<FakePort>();
     FakePort& there = *port;
@@ -166,10 +174,7 @@ TEST(VirtioNet, WhatCameWhileItStoodStillCanBeTakenAwayAndIsSeenFirstElsewhere) 
     here.waiting = {frame_of(9)};
     b.device.quiesce();
     for (const auto& f : taken) b.device.give_input(f);
-    for (unsigned i = 0; i < 3; ++i) {
-        b.descriptor(0, i, kData + 256 * i, 256, 2);
-        b.offer(0, i);
-    }
+    give_buffers(b, 3);
     EXPECT_EQ(b.used(0), 0u) << "it is quiet";
     b.device.resume();
     ASSERT_EQ(b.used(0), 3u);
@@ -180,10 +185,7 @@ TEST(VirtioNet, WhatCameWhileItStoodStillCanBeTakenAwayAndIsSeenFirstElsewhere) 
 TEST(VirtioNet, BeforeItRunsItFindsWhatWaitsAndNobodyHearsOfIt) {
     Rig a(std::make_unique<NetBackend>(std::make_unique<FakePort>(), MacAddress{2, 0, 0, 0, 0, 1}));
     a.start(2);
-    for (unsigned i = 0; i < 3; ++i) {
-        a.descriptor(0, i, kData + 256 * i, 256, 2);
-        a.offer(0, i);
-    }
+    give_buffers(a, 3);
     a.device.quiesce();
     auto port = std::make_unique<FakePort>();
     FakePort& wire = *port;
@@ -208,13 +210,28 @@ TEST(VirtioNet, BeforeItRunsItFindsWhatWaitsAndNobodyHearsOfIt) {
     EXPECT_EQ(wire.sent.size(), 1u) << "now switches learn where it is";
 }
 
+TEST(VirtioNet, ArrivingInterruptsOnlyADriverThatMayHaveMissedOne) {
+    for (const bool seen : {false, true}) {
+        Rig a(std::make_unique<NetBackend>(std::make_unique<FakePort>(), MacAddress{2, 0, 0, 0, 0, 1}));
+        a.start(2, 1u << 29);  // EVENT_IDX
+        give_buffers(a, 1);
+        a.device.give_input(frame_of(1));
+        ASSERT_EQ(a.used(0), 1u);
+        if (seen) a.poke<std::uint16_t>(kAvail + 4 + 2 * 16, 1);  // used_event: the next one, please
+        a.device.quiesce();
+        Rig b(std::make_unique<NetBackend>(std::make_unique<FakePort>(), MacAddress{2, 0, 0, 0, 0, 1}));
+        std::copy(a.bytes.begin(), a.bytes.end(), b.memory.bytes().begin());
+        ASSERT_TRUE(b.device.load(a.device.save()));
+        b.device.quiesce();
+        b.device.arrive();
+        EXPECT_EQ(b.raised & 1, seen ? 0u : 1u);
+    }
+}
+
 TEST(VirtioNet, InputFromElsewhereIsBoundedAndReachesARunningGuestAtOnce) {
     Rig r(std::make_unique<NetBackend>(std::make_unique<FakePort>(), MacAddress{2, 0, 0, 0, 0, 1}));
     r.start(2);
-    for (unsigned i = 0; i < 4; ++i) {
-        r.descriptor(0, i, kData + 256 * i, 256, 2);
-        r.offer(0, i);
-    }
+    give_buffers(r, 4);
     r.device.give_input(frame_of(1));
     EXPECT_EQ(r.used(0), 1u);
     r.device.give_input(std::vector<std::uint8_t>(12));       // a header and nothing
