@@ -162,17 +162,18 @@ void Incoming::serve(std::unique_ptr<transport::Channel> c) {
 // A data channel may be quiet for long: its part of a round may be small, or the others' rate limited.
 transport::Result<void> Incoming::receive_pages(transport::Channel& c) {
     const auto ram = guest_.memory().bytes();
+    transport::Frame f;
     for (std::uint32_t round = 0;;) {
-        auto f = receive(c, transport::Patience::Idle);
+        const auto received = receive(c, f, transport::Patience::Idle);
         if (!receiving()) return {};
-        if (!f) return tl::unexpected(f.error());
-        if (is(*f, Record::Pages)) {
-            if (auto r = apply_batch(f->payload, ram, &written_); !r) return tl::unexpected(r.error());
+        if (!received) return tl::unexpected(received.error());
+        if (is(f, Record::Pages)) {
+            if (auto r = apply_batch(f.payload, ram, &written_); !r) return tl::unexpected(r.error());
             ++batches_;
             continue;
         }
-        if (!is(*f, Record::RoundEnd)) return tl::unexpected(unexpected_record(*f));
-        const auto mark = decode_round(f->payload);
+        if (!is(f, Record::RoundEnd)) return tl::unexpected(unexpected_record(f));
+        const auto mark = decode_round(f.payload);
         if (!mark) return tl::unexpected(mark.error());
         if (*mark != round || round == kMaxRounds) return refuse("a round out of order");
         if (auto r = round_ended(round++); !r) return r;

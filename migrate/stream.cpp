@@ -46,12 +46,18 @@ transport::Result<void> send(transport::Channel& c, const Records& records) {
 }
 
 // A type without the mandatory bit that isn't LateFrame is one of a version to come.
-transport::Result<transport::Frame> receive(transport::Channel& c, transport::Patience p) {
+transport::Result<void> receive(transport::Channel& c, transport::Frame& f, transport::Patience p) {
     for (unsigned skipped = 0; skipped <= kMaxSkipped; ++skipped) {
-        auto f = c.receive(p);
-        if (!f || (f->type & transport::kMandatory) != 0 || is(*f, Record::LateFrame)) return f;
+        auto r = c.receive(f, p);
+        if (!r || (f.type & transport::kMandatory) != 0 || is(f, Record::LateFrame)) return r;
     }
     return refuse("nothing but optional records");
+}
+
+transport::Result<transport::Frame> receive(transport::Channel& c, transport::Patience p) {
+    transport::Frame f;
+    if (auto r = receive(c, f, p); !r) return tl::unexpected(r.error());
+    return f;
 }
 
 transport::Result<Bytes> expect(transport::Channel& c, Record want, transport::Patience p) {

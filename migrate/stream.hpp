@@ -86,7 +86,9 @@ transport::Result<void> send(transport::Channel& c, Record r, View payload = {})
 // In one write, in this order.
 using Records = std::vector<std::pair<Record, Bytes>>;
 transport::Result<void> send(transport::Channel& c, const Records& records);
-// The next record. Unknown optional types are skipped, unknown mandatory ones refused.
+// The next record. Unknown optional types are skipped, unknown mandatory ones refused. Into `f`: see Channel::receive().
+transport::Result<void> receive(transport::Channel& c, transport::Frame& f,
+                                transport::Patience p = transport::Patience::Bounded);
 transport::Result<transport::Frame> receive(transport::Channel& c,
                                             transport::Patience p = transport::Patience::Bounded);
 // The next record, which must be of type `want`. An Abort becomes an error that carries its reason.

@@ -121,30 +121,30 @@ transport::Result<void> Backup::serve_checkpoints(transport::Channel& c) {
         options_.most_checkpoint_bytes != 0 ? options_.most_checkpoint_bytes : memory + memory / 4);
     if (auto r = send_hashes(c); !r) return r;
     bool begun = false;
+    transport::Frame f;
     for (;;) {
-        auto f = migrate::receive(c, transport::Patience::Idle);
-        if (!f) return tl::unexpected(f.error());
+        if (auto r = migrate::receive(c, f, transport::Patience::Idle); !r) return r;
         {
             std::lock_guard lock(mutex_);
             last_sign_ = Clock::now();
         }
-        if (is(*f, Record::Yours)) {
-            auto e = decode_epoch(f->payload);
+        if (is(f, Record::Yours)) {
+            auto e = decode_epoch(f.payload);
             if (!e) return tl::unexpected(e.error());
             if (e->term != term_ || e->epoch != epoch_) return refuse("yields another epoch than the last");
             carry_out(event(BackupEvent::Yours, {"the primary hands over", ""}));
             return {};
         }
-        if (is(*f, Record::Dismiss)) {
+        if (is(f, Record::Dismiss)) {
             carry_out(event(BackupEvent::Dismissed, {"the primary ended the protection", ""}));
             return {};
         }
-        if (!begun && (migrate::is(*f, migrate::Record::Pages) || is(*f, Record::DiskBlocks))) {
-            if (auto r = first_copy(*f); !r) return r;
+        if (!begun && (migrate::is(f, migrate::Record::Pages) || is(f, Record::DiskBlocks))) {
+            if (auto r = first_copy(f); !r) return r;
             continue;
         }
         begun = true;
-        auto whole = buffer_->take(*f);
+        auto whole = buffer_->take(f);
         if (!whole) return tl::unexpected(whole.error());
         if (!*whole) continue;
         auto goes_on = committed(c);

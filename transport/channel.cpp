@@ -66,7 +66,7 @@ Result<void> Channel::send_compressed(std::uint16_t type, std::span<const std::u
     return put(seal_frame(type, frame_flag::Zstd, raw_length, next_send_++, wire), wire);
 }
 
-Result<Frame> Channel::receive(Patience patience) {
+Result<void> Channel::receive(Frame& f, Patience patience) {
     FrameHeader h;
     if (patience == Patience::Idle)
         if (auto r = stream_->wait(); !r) return tl::unexpected(r.error());
@@ -77,11 +77,19 @@ Result<Frame> Channel::receive(Patience patience) {
         return tl::unexpected(stranger ? first_frame_hint(r.error()) : r.error());
     }
     ++next_receive_;
-    std::vector<std::uint8_t> payload(h.length);
-    if (auto r = stream_->read(payload); !r) return tl::unexpected(r.error());
+    const bool compressed = (h.flags & frame_flag::Zstd) != 0;
+    std::vector<std::uint8_t>& wire = compressed ? compressed_ : f.payload;
+    wire.resize(h.length);
+    if (auto r = stream_->read(wire); !r) return r;
     received_ += sizeof(h) + h.length;
+    f.type = h.type;
+    if (auto r = check_payload(h, wire); !r) return r;
+    return compressed ? decompress_payload(h, wire, f.payload) : Result<void>();
+}
+
+Result<Frame> Channel::receive(Patience patience) {
     Frame f;
-    if (auto r = open_frame(h, std::move(payload), f); !r) return tl::unexpected(r.error());
+    if (auto r = receive(f, patience); !r) return tl::unexpected(r.error());
     return f;
 }
 

@@ -55,6 +55,8 @@ class Channel {
     Result<void> send(std::span<const OutgoingFrame> frames);
     Result<void> send_compressed(std::uint16_t type, std::span<const std::uint8_t> wire,
                                  std::uint32_t raw_length);
+    // Into `f`, whose memory is used again: for whoever receives many large ones. After an error it holds nothing of use.
+    Result<void> receive(Frame& f, Patience patience = Patience::Bounded);
     Result<Frame> receive(Patience patience = Patience::Bounded);
     void cancel() { stream_->cancel(); }
 
@@ -69,6 +71,7 @@ class Channel {
     std::unique_ptr<ByteStream> stream_;
     bool gathering_ = false;
     std::vector<std::uint8_t> gathered_;
+    std::vector<std::uint8_t> compressed_;  // as the last compressed frame came
     std::string peer_;
     std::uint64_t next_send_ = 0, next_receive_ = 0;
     std::atomic<std::uint64_t> sent_{0}, received_{0};  // read by whoever reports progress

@@ -43,20 +43,19 @@ Result<void> check_header(const FrameHeader& h, std::uint64_t expected) {
     return {};
 }
 
-Result<void> open_frame(const FrameHeader& h, std::vector<std::uint8_t> payload, Frame& out) {
-    if (payload.size() != h.length || checksum_of(h, payload) != h.checksum)
+Result<void> check_payload(const FrameHeader& h, std::span<const std::uint8_t> wire) {
+    if (wire.size() != h.length || checksum_of(h, wire) != h.checksum)
         return fail(ErrorKind::Protocol, "peer's frame refused: checksum does not match",
                     "check the network between the hosts");
-    out.type = h.type;
-    if ((h.flags & frame_flag::Zstd) == 0) {
-        out.payload = std::move(payload);
-        return {};
-    }
-    out.payload.resize(h.raw_length);
+    return {};
+}
+
+Result<void> decompress_payload(const FrameHeader& h, std::span<const std::uint8_t> wire,
+                                std::vector<std::uint8_t>& to) {
+    to.resize(h.raw_length);
     thread_local const std::unique_ptr<ZSTD_DCtx, std::size_t (*)(ZSTD_DCtx*)> context(ZSTD_createDCtx(),
                                                                                        ZSTD_freeDCtx);
-    const std::size_t n = ZSTD_decompressDCtx(context.get(), out.payload.data(), out.payload.size(),
-                                              payload.data(), payload.size());
+    const std::size_t n = ZSTD_decompressDCtx(context.get(), to.data(), to.size(), wire.data(), wire.size());
     if (ZSTD_isError(n) != 0 || n != h.raw_length)
         return fail(ErrorKind::Protocol, "peer's frame refused: it does not decompress to what it says");
     return {};
@@ -79,7 +78,8 @@ std::size_t Compressor::squeeze(std::span<const std::uint8_t> raw, int level) {
     return ZSTD_isError(n) == 0 && n < raw.size() ? n : 0;
 }
 
-// Its size if it pays, 0 if not. Sending raw takes size / link; compressed, size / speed + size * ratio / link.
+// Its size if it pays, 0 if not. Sending raw takes size / link; compressed, size / speed + size * ratio / link. That must be a
+// fifth less: the peer has to decompress it, and a CPU that the channels share makes the link look slower than it is.
 std::size_t Compressor::squeeze_if_it_pays(std::span<const std::uint8_t> part) {
     const auto start = std::chrono::steady_clock::now();
     const std::size_t n = squeeze(part, 1);
@@ -87,7 +87,8 @@ std::size_t Compressor::squeeze_if_it_pays(std::span<const std::uint8_t> part) {
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() + 1e-9;
     const double speed = static_cast<double>(part.size()) / seconds;
     const double ratio = static_cast<double>(n) / static_cast<double>(part.size());
-    return ratio < 0.9 && 1 / speed + ratio / link_ < 1 / link_ ? n : 0;
+    constexpr double kWorthIt = 0.8;
+    return ratio < 0.9 && 1 / speed + ratio / link_ < kWorthIt / link_ ? n : 0;
 }
 
 std::span<const std::uint8_t> Compressor::compress(std::span<const std::uint8_t> raw) {

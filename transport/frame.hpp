@@ -40,8 +40,11 @@ FrameHeader seal_frame(std::uint16_t type, std::uint8_t flags, std::uint32_t raw
                        std::span<const std::uint8_t> payload);
 // Before anything is allocated for the payload.
 Result<void> check_header(const FrameHeader& h, std::uint64_t expected_sequence);
-// Checksum, then decompression into `out.payload`.
-Result<void> open_frame(const FrameHeader& h, std::vector<std::uint8_t> payload, Frame& out);
+// The checksum over what came after the header.
+Result<void> check_payload(const FrameHeader& h, std::span<const std::uint8_t> wire);
+// What passed that check and is flagged Zstd, into `to`.
+Result<void> decompress_payload(const FrameHeader& h, std::span<const std::uint8_t> wire,
+                                std::vector<std::uint8_t>& to);
 
 // zstd where it pays. Policy Auto waits until it knows what the link takes, then tries a part of a batch: one that shrinks
 // by less than a tenth, or a link that takes bytes faster than this CPU can compress them, turns compression off for the

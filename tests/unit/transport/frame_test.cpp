@@ -137,6 +137,28 @@ TEST(Frame, CompressedBytesThatAreNoneOrTooFewAreRefused) {
     EXPECT_FALSE(received(forged(h, wire)));
 }
 
+TEST(Frame, OneFramesMemoryServesForManyOfThem) {
+    Pipe p;
+    auto c = channel_on(p);
+    const std::size_t sizes[] = {4096, 10, 100'000, 0, 64, 100'000};
+    for (const std::size_t n : sizes) {
+        const Bytes payload = numbers(n);
+        ASSERT_TRUE(c.send(kType, payload));
+        Bytes wire(ZSTD_compressBound(n));
+        wire.resize(ZSTD_compress(wire.data(), wire.size(), payload.data(), n, 1));
+        ASSERT_TRUE(c.send_compressed(kType, wire, static_cast<std::uint32_t>(n)));
+    }
+    Pipe in;
+    in.to_read = p.written;
+    auto r = channel_on(in);
+    Frame f;
+    for (const std::size_t n : sizes)
+        for (int compressed = 0; compressed < 2; ++compressed) {
+            ASSERT_TRUE(r.receive(f));
+            EXPECT_EQ(f.payload, numbers(n)) << compressed;
+        }
+}
+
 TEST(Frame, ALostRepeatedOrReorderedFrameShows) {
     Pipe p;
     auto c = channel_on(p);
