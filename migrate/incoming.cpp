@@ -189,6 +189,9 @@ transport::Result<void> Incoming::round_ended(std::uint32_t round) {
             return {};
         }
     }
+    // The source stops the guest when a round was acknowledged: not for memory that isn't there yet.
+    if (round == 0)
+        if (auto r = guest_.wait_for_memory(); !r) return tl::unexpected(remote(r.error()));
     // Acknowledged before it counts: Ready, which waits for it, must come after it.
     auto r = tell(Record::RoundAck, encode_round(round));
     std::lock_guard lock(mutex_);
@@ -212,6 +215,7 @@ transport::Result<void> Incoming::wait_round(std::uint32_t round) {
 
 transport::Result<void> Incoming::receive_state(transport::Channel& c) {
     rehearse();
+    guest_.begin_memory();
     // The control channel is quiet during pre-copy, however long that takes.
     auto f = expect(c, Record::Machine, transport::Patience::Idle);
     if (!f) return tl::unexpected(f.error());

@@ -85,11 +85,11 @@ void PeerService::prepare(const Json& request, PeerReply done) {
     if (!config || config->name != name) return done(refusal({"the guest's config isn't that of " + name, ""}));
     Token token;
     if (!from_hex(s.session, token)) return done(refusal({"malformed session", ""}));
-    // Before anything can start here: from now on this host answers for the session, also after a crash.
-    const auto opened = Session(daemon_.sessions_directory(), token).apply(SessionEvent::Prepared);
-    if (!opened) return done(refusal(opened.error()));
-    if (*opened == SessionAnswer::Denied) return done(refusal({"this session was used before", ""}));
-    daemon_.start(s, [this, done, name, session = s.session](vmm::Result<Json> started) {
+    const Session record(daemon_.sessions_directory(), token);
+    if (record.state() != SessionState::Unknown) return done(refusal({"this session was used before", ""}));
+    const auto recorded = std::make_shared<vmm::Result<void>>();
+    daemon_.start(s, [this, done, name, recorded, session = s.session](vmm::Result<Json> started) {
+        if (!*recorded) return done(refusal(recorded->error()));
         if (!started) return done(refusal(started.error()));
         Json a = channel_json(daemon_.options());
         a["token"] = session;
@@ -99,6 +99,14 @@ void PeerService::prepare(const Json& request, PeerReply done) {
                             done({{"ok", true}, {"port", (*r)["port"]}});
                         });
     });
+    if (daemon_.find_session(s.session) == nullptr) return;  // said why already
+    // Before anything can start here (nobody has been told of it yet): from now on this host answers for the session, also
+    // after a crash. It waits for the disk; proa-vm starts meanwhile.
+    if (const auto opened = record.apply(SessionEvent::Prepared); !opened)
+        *recorded = tl::unexpected(opened.error());
+    else if (*opened == SessionAnswer::Denied)
+        *recorded = vmm::fail("this session was used before");
+    if (!*recorded) daemon_.kill_guest(name);
 }
 
 // Did session X start here? While it still could, asking makes it that it never will (switchover.hpp).

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -60,8 +61,11 @@ vmm::Result<void> preflight_host(vmm::Daemon& here, const vmm::Json& g) {
     if (!shown) return vmm::fail("CPU policy: " + shown.error().what, shown.error().remedy);
     policy = *shown;
     if (auto r = here.host().check(policy); !r) return r;
-    std::uint64_t free_pages = 0;
-    std::ifstream("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages") >> free_pages;
+    std::uint64_t free_pages = 0, reserved = 0;  // free counts those that are promised to another guest, too
+    const std::string pool = "/sys/kernel/mm/hugepages/hugepages-2048kB/";
+    std::ifstream(pool + "free_hugepages") >> free_pages;
+    std::ifstream(pool + "resv_hugepages") >> reserved;
+    free_pages -= std::min(free_pages, reserved);
     const std::uint64_t need = g.at("memory_mib").get<std::uint64_t>() / 2 + 1;
     if (free_pages < need)
         return vmm::fail("not enough huge pages: " + std::to_string(free_pages) + " free, " +

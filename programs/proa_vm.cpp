@@ -1,6 +1,7 @@
 // proa-vm: one guest. Started by proad; by hand it is a way to boot a guest without a daemon.
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <boost/asio/executor_work_guard.hpp>
@@ -22,11 +23,14 @@ int main(int argc, char** argv) {
     CLI::App app("proa-vm: runs one guest");
     std::string file, directory = "/run/proa/vm", sessions = "/var/lib/proa/sessions", policy;
     std::vector<std::string> overrides;
+    int ready_fd = -1;
     vmm::GuestOptions options;
     app.add_option("config", file, "guest configuration (xl.cfg syntax)")->required();
     app.add_option("setting", overrides, "key=value, as in the file");
     app.add_option("--slot", options.slot, "control function, 1..16")->check(CLI::Range(1, 16));
     app.add_option("--memfd", options.memfd, "inherited descriptor of the guest's memory");
+    app.add_option("--ready-fd", ready_fd,
+                   "inherited descriptor: a byte is written to it when commands are served");
     app.add_option("--run-dir", directory, "where the control socket goes");
     app.add_option("--console-log", options.log_file, "append the guest's console output to this file");
     app.add_option("--sessions", sessions, "records of incoming migrations");
@@ -65,6 +69,10 @@ int main(int argc, char** argv) {
     if (!options.incoming)
         if (auto r = (*guest)->start(); !r) return die(r.error());
     spdlog::info("{}: {} in slot {}", (*guest)->config().name, vmm::name_of((*guest)->state()), options.slot);
+    if (ready_fd >= 0) {
+        (void)!::write(ready_fd, "\n", 1);  // a proad that has gone meanwhile finds the socket
+        ::close(ready_fd);
+    }
     io.run();
     server->reset();  // no new commands
     // Threads of migration and protection may still wait for this one: serve them until they are gone. Restarted first: a stop() that

@@ -67,6 +67,7 @@ void Backup::serve(std::unique_ptr<transport::Channel> c) {
         });
         return;
     }
+    guest_.begin_memory();
     if (auto r = hello ? serve_checkpoints(*c) : hello; !r) {
         // A primary whose words can't be trusted is not one to fail over from; one that is silent may be dead.
         const bool nonsense = r.error().kind == ErrorKind::Protocol || r.error().kind == ErrorKind::Refused;
@@ -168,6 +169,7 @@ transport::Result<bool> Backup::committed(transport::Channel& c) {
     CheckpointBuffer::Committed k = buffer_->commit();
     if (!has_checkpoint_) {
         // Everything a start could fail on is tried once, while the primary can still do without this backup.
+        if (auto r = guest_.wait_for_memory(); !r) return local(r.error());
         if (auto r = try_state(k.machine, k.devices); !r) return tl::unexpected(r.error());
     }
     machine_ = std::move(k.machine);

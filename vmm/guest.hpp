@@ -1,5 +1,5 @@
 // What migration and replication see of a running guest: its parts, and the few moves they may make with it. Everything
-// but memory() and io() is for the guest's own thread.
+// but memory(), io(), begin_memory() and wait_for_memory() is for the guest's own thread.
 #pragma once
 #include <boost/asio/io_context.hpp>
 #include <string>
@@ -46,6 +46,10 @@ class Guest {
     // Undoes freeze() at the source: devices and vCPUs go on.
     virtual Result<void> thaw() = 0;
     virtual Result<void> start_incoming() = 0;  // vCPUs run, devices resume (and announce)
+    // An incoming guest's memory is made present beside everything else, from begin_memory() on; it could run, as far as that
+    // goes, when wait_for_memory() has returned. Its pages may come in at any time. Not for the guest's own thread.
+    virtual void begin_memory() {}
+    virtual Result<void> wait_for_memory() { return {}; }
 
     // Takes in what the machine has to say by now (MachineEvents), on the guest's thread, before it returns.
     virtual void hear_events() {}

@@ -1,6 +1,5 @@
 #include "vmm/json_lines.hpp"
 
-#include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>

@@ -358,6 +358,10 @@ class FakeGuest final : public vmm::Guest {
         return {};
     }
 
+    vmm::Result<void> wait_for_memory() override { return memory_comes ? memory_comes() : vmm::Result<void>(); }
+    std::function<vmm::Result<void>()>
+        memory_comes;  // on whatever thread waits for it; set before somebody may
+
     void hear_events() override {
         if (machine_.hear_fence() && fenced) fenced();
     }

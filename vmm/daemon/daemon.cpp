@@ -1,7 +1,5 @@
 #include "vmm/daemon/daemon.hpp"
 
-#include <fcntl.h>
-#include <linux/close_range.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
@@ -14,9 +12,20 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <regex>
+
+#include "vmm/daemon/spawn.hpp"
 
 namespace proa::vmm {
+namespace {
+
+// A guest that boots has its memory zeroed and its kernel loaded before it serves commands.
+constexpr std::chrono::milliseconds kStart{30'000}, kStartPerMib{10};
+
+constexpr std::size_t kLongestName = 47;
+constexpr const char* kNameLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.+-";
+
+}  // namespace
+
 Result<std::unique_ptr<Daemon>> Daemon::create(boost::asio::io_context& io, DaemonOptions options) {
     for (const char* d : {"", "/vm", "/log"}) ::mkdir((options.run + d).c_str(), d[0] == 0 ? 0755 : 0700);
     std::error_code made;
@@ -107,7 +116,7 @@ Result<unsigned> Daemon::free_slot() {
     return fail("all " + std::to_string(abi::kGuestSlots) + " guest slots are in use");
 }
 
-Result<GuestEntry> Daemon::spawn(const GuestConfig& c, const StartRequest& r) {
+Result<int> Daemon::spawn(const GuestConfig& c, const StartRequest& r) {
     auto slot = free_slot();
     if (!slot) return tl::unexpected(slot.error());
     auto memfd = create_huge_memfd(c.name, (c.memory_mib << 20) + HugeMemory::kChunk);
@@ -115,45 +124,19 @@ Result<GuestEntry> Daemon::spawn(const GuestConfig& c, const StartRequest& r) {
     const std::string base = options_.run + "/log/" + c.name, config = file_of(c.name, "cfg");
     std::ofstream(config) << c.text << "\n";
     if (!r.session.empty()) std::ofstream(file_of(c.name, "session")) << r.session << "\n";
-    std::vector<std::string> args{options_.vm_program,
-                                  config,
-                                  "--slot",
-                                  std::to_string(*slot),
-                                  "--memfd",
-                                  std::to_string(*memfd),
-                                  "--run-dir",
-                                  options_.run + "/vm",
-                                  "--console-log",
-                                  base + ".console",
-                                  "--sessions",
-                                  sessions_directory()};
+    std::vector<std::string> args{
+        options_.vm_program,  config,          "--slot",          std::to_string(*slot), "--run-dir",
+        options_.run + "/vm", "--console-log", base + ".console", "--sessions",          sessions_directory()};
     if (r.paused) args.push_back("--paused");
     if (r.incoming) args.insert(args.end(), {"--incoming", "--policy", r.policy_hex});
-    std::vector<char*> argv;
-    for (auto& a : args) argv.push_back(a.data());
-    argv.push_back(nullptr);
-    const int log = ::open((base + ".log").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    const int pid = ::fork();
-    if (pid == 0) {
-        ::setsid();
-        // Asio opens sockets without CLOEXEC: a guest that inherited proad's listeners would keep them (and their
-        // ports) from the next proad.
-        ::close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
-        ::fcntl(*memfd, F_SETFD, 0);
-        ::dup2(log, 1);
-        ::dup2(log, 2);
-        sigset_t none;
-        sigemptyset(&none);
-        ::sigprocmask(SIG_SETMASK, &none, nullptr);
-        ::execvp(argv[0], argv.data());
-        ::_exit(127);
-    }
-    ::close(log);
-    if (pid < 0) {
+    const auto vm = spawn_vm(std::move(args), *memfd, base + ".log");
+    if (!vm) {
         ::close(*memfd);
-        return fail(std::string("cannot start proa-vm: ") + std::strerror(errno));
+        return tl::unexpected(vm.error());
     }
-    return GuestEntry{c.name, *slot, pid, *memfd, r.incoming, r.session, disk_paths(c), c.auto_reprotect};
+    guests_[c.name] =
+        GuestEntry{c.name, *slot, vm->pid, *memfd, r.incoming, r.session, disk_paths(c), c.auto_reprotect};
+    return vm->ready;
 }
 
 std::string Daemon::tail_of_log(const std::string& name) const {
@@ -169,24 +152,37 @@ std::string Daemon::tail_of_log(const std::string& name) const {
     return last;
 }
 
-void Daemon::wait_ready(const std::string& name, unsigned tries, std::vector<std::string> warnings,
-                        std::function<void(Result<Json>)> ready) {
-    const GuestEntry* g = find(name);
-    if (g == nullptr || tries == 0) {
-        std::string why = tail_of_log(name);
-        kill_guest(name);
-        return ready(fail(why.empty() ? name + ": proa-vm did not start" : why,
-                          why.empty() ? "see " + options_.run + "/log/" + name + ".log" : ""));
-    }
-    async_call(
-        io_, socket_of(name), "info", Json::object(), {}, [=, this](tl::expected<Json, CallError> r) mutable {
-            if (r) {
-                (*r)["warnings"] = warnings;
-                return ready(std::move(*r));
-            }
-            auto timer = std::make_shared<boost::asio::steady_timer>(io_, std::chrono::milliseconds(20));
-            timer->async_wait([=, this, keep = timer](auto) { wait_ready(name, tries - 1, warnings, ready); });
-        });
+void Daemon::did_not_start(const std::string& name, int pid, const Ready& ready) {
+    const std::string why = tail_of_log(name);
+    if (const GuestEntry* g = find(name); g != nullptr && g->pid == pid) kill_guest(name);
+    ready(fail(why.empty() ? name + ": proa-vm did not start" : why,
+               why.empty() ? "see " + options_.run + "/log/" + name + ".log" : ""));
+}
+
+void Daemon::wait_ready(const GuestConfig& c, int fd, const Ready& ready) {
+    struct Wait {
+        boost::asio::posix::stream_descriptor pipe;
+        boost::asio::steady_timer limit;
+        char byte = 0;
+    };
+    const auto w = std::make_shared<Wait>(Wait{
+        {io_, fd}, boost::asio::steady_timer(io_, kStart + static_cast<long>(c.memory_mib) * kStartPerMib)});
+    w->limit.async_wait([w](const boost::system::error_code& e) {
+        if (!e) w->pipe.cancel();
+    });
+    const auto served = [this, w, ready, name = c.name, warnings = c.warnings, pid = guests_[c.name].pid,
+                         incoming = guests_[c.name].incoming](const boost::system::error_code& e, std::size_t) {
+        w->limit.cancel();
+        if (e) return did_not_start(name, pid, ready);
+        if (incoming) return ready(Json{{"name", name}, {"warnings", warnings}});
+        async_call(io_, socket_of(name), "info", Json::object(), {},
+                   [=, this](tl::expected<Json, CallError> r) {
+                       if (!r) return did_not_start(name, pid, ready);
+                       (*r)["warnings"] = warnings;
+                       ready(std::move(*r));
+                   });
+    };
+    w->pipe.async_read_some(boost::asio::buffer(&w->byte, 1), served);
 }
 
 tl::expected<GuestConfig, CallError> Daemon::check(const StartRequest& r) const {
@@ -195,7 +191,8 @@ tl::expected<GuestConfig, CallError> Daemon::check(const StartRequest& r) const 
     };
     auto c = parse_config(r.config_text, r.file, r.overrides);
     if (!c) return tl::unexpected(CallError{"invalid", c.error()});
-    if (!std::regex_match(c->name, std::regex("[A-Za-z0-9_.+-]{1,47}")) || c->name[0] == '.')
+    if (c->name.empty() || c->name.size() > kLongestName || c->name[0] == '.' ||
+        c->name.find_first_not_of(kNameLetters) != std::string::npos)
         return no("invalid", r.file + ": name: '" + c->name + "' is not a usable guest name",
                   "letters, digits, _ . + - only, at most 47");
     if (find(c->name) != nullptr)
@@ -217,10 +214,9 @@ tl::expected<GuestConfig, CallError> Daemon::check(const StartRequest& r) const 
 void Daemon::start(const StartRequest& r, std::function<void(Result<Json>)> ready) {
     auto c = check(r);
     if (!c) return ready(tl::unexpected(c.error().error));
-    auto g = spawn(*c, r);
-    if (!g) return ready(tl::unexpected(g.error()));
-    guests_[c->name] = *g;
-    wait_ready(c->name, 1000, c->warnings, std::move(ready));
+    const auto fd = spawn(*c, r);
+    if (!fd) return ready(tl::unexpected(fd.error()));
+    wait_ready(*c, *fd, ready);
 }
 
 }  // namespace proa::vmm

@@ -58,8 +58,10 @@ class Daemon {
         bool paused = false, incoming = false;
         std::string policy_hex, session;  // incoming only
     };
-    // Parses, checks, starts proa-vm; `ready` is called when its socket answers, or with the reason it did not.
+    // Parses, checks, starts proa-vm; `ready` is called when it serves commands, with what it says of its guest (nothing yet of
+    // an incoming one), or with the reason it did not.
     void start(const StartRequest& r, std::function<void(Result<Json>)> ready);
+    void kill_guest(const std::string& name) const;
     // The checks alone: codes "invalid" (the config) and "refused" (this host, now).
     tl::expected<GuestConfig, CallError> check(const StartRequest& r) const;
 
@@ -70,11 +72,11 @@ class Daemon {
     void reap();
     void watch(const std::string& name, int pid);
     void forget(const std::string& name);
-    void kill_guest(const std::string& name) const;
     void when_gone(const std::string& name, std::function<void()> f);
-    void wait_ready(const std::string& name, unsigned tries, std::vector<std::string> warnings,
-                    std::function<void(Result<Json>)> ready);
-    Result<GuestEntry> spawn(const GuestConfig& c, const StartRequest& r);
+    using Ready = std::function<void(Result<Json>)>;
+    void wait_ready(const GuestConfig& c, int fd, const Ready& ready);
+    void did_not_start(const std::string& name, int pid, const Ready& ready);
+    Result<int> spawn(const GuestConfig& c, const StartRequest& r);  // its ready pipe
     Result<unsigned> free_slot();
     void register_commands();
     void register_host_commands();

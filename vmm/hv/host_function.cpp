@@ -11,6 +11,7 @@ Result<std::unique_ptr<HostFunction>> HostFunction::open() {
     if (!fd) return tl::unexpected(fd.error());
     auto memory = HugeMemory::map(*fd, HugeMemory::kChunk);
     if (!memory) return tl::unexpected(memory.error());
+    if (auto r = (*memory)->populate(0, 1); !r) return tl::unexpected(r.error());
     auto h = std::make_unique<HostFunction>();
     h->memory_ = std::move(*memory);
     auto f = ControlFunction::open(0, *reinterpret_cast<abi::ControlArea*>(h->memory_->bytes().data()),

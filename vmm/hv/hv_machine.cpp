@@ -33,7 +33,6 @@ Result<std::unique_ptr<HvMachine>> HvMachine::create(unsigned slot, HugeMemory& 
     // Asking for a log and taking it back costs nothing yet: no RAM is mapped.
     m->hardware_dirty_ = m->simple(abi::Op::DirtyLog, "probe dirty log", {2}).has_value();
     (void)m->simple(abi::Op::DirtyLog, "probe dirty log", {0});
-    if (auto r = m->map_ram(huge); !r) return tl::unexpected(r.error());
     return m;
 }
 
@@ -43,11 +42,11 @@ HvMachine::~HvMachine() {
     (void)simple(abi::Op::Destroy, "destroy guest");
 }
 
-Result<void> HvMachine::map_ram(HugeMemory& huge) {
+Result<void> HvMachine::map_ram() {
     const std::uint64_t chunks = config_.memory->size() / HugeMemory::kChunk;
     for (std::uint64_t done = 0; done < chunks;) {
         const std::uint64_t n = std::min(chunks - done, abi::kMaxMapChunks);
-        for (std::uint64_t i = 0; i < n; ++i) function_->area().map_list[i] = huge.physical(done + i);
+        for (std::uint64_t i = 0; i < n; ++i) function_->area().map_list[i] = huge_.physical(done + i);
         auto r = simple(abi::Op::MapRam, "map guest memory", {abi::kRamBase + done * HugeMemory::kChunk, n});
         if (!r) return r;
         done += n;

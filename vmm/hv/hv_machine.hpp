@@ -9,10 +9,12 @@ namespace proa::vmm {
 
 class HvMachine final : public Machine {
   public:
-    // `huge` is the guest's RAM followed by one chunk for the control area; it outlives the machine.
+    // `huge` is the guest's RAM followed by one chunk for the control area, which is populated; it outlives the machine.
     static Result<std::unique_ptr<HvMachine>> create(unsigned slot, HugeMemory& huge,
                                                      const MachineConfig& config);
     ~HvMachine() override;
+    // Once, before run(): all of `huge` is populated now.
+    Result<void> map_ram();
 
     Result<void> run() override;
     Result<void> pause() override;
@@ -37,8 +39,7 @@ class HvMachine final : public Machine {
 
   private:
     HvMachine(std::unique_ptr<ControlFunction> f, HugeMemory& huge, const MachineConfig& c)
-        : function_(std::move(f)), config_(c), checkpointer_(*function_, *c.memory, huge) {}
-    Result<void> map_ram(HugeMemory& huge);
+        : function_(std::move(f)), huge_(huge), config_(c), checkpointer_(*function_, *c.memory, huge) {}
     void answer_exit(unsigned vcpu, MachineEvents& to);
     template <class T>
     Result<T> get(abi::Op op, const char* what, std::uint64_t index = 0);
@@ -47,6 +48,7 @@ class HvMachine final : public Machine {
     Result<void> simple(abi::Op op, const char* what, std::initializer_list<std::uint64_t> args = {});
 
     std::unique_ptr<ControlFunction> function_;
+    HugeMemory& huge_;
     MachineConfig config_;
     bool created_ = false, hardware_dirty_ = false;
     HvCheckpointer checkpointer_;  // goes before the function it talks to

@@ -44,6 +44,7 @@ GuestProcess::GuestProcess(boost::asio::io_context& io, GuestConfig config, Gues
 GuestProcess::~GuestProcess() {
     if (events_.is_open()) events_.release();  // the machine's
     for (Device* d : devices_) d->quiesce();
+    incoming_memory_.reset();
     machine_.reset();
 }
 
@@ -61,19 +62,7 @@ Result<void> GuestProcess::build() {
     memory_ = std::make_unique<GuestMemory>(huge_->bytes().first(ram));
     if (!options_.log_file.empty()) log_ = std::make_unique<ConsoleLog>(options_.log_file);
 
-    MachineConfig mc;
-    mc.name = config_.name;
-    mc.vcpus = config_.vcpus;
-    mc.weight = config_.weight;
-    mc.memory = memory_.get();
-    mc.policy = options_.policy;
-    auto m = HvMachine::create(options_.slot, *huge_, mc);
-    if (!m) return tl::unexpected(m.error());
-    machine_ = std::move(*m);
-    if (config_.pcpus != ~0ull)
-        for (unsigned v = 0; v < config_.vcpus; ++v)
-            if (auto r = machine_->set_affinity(v, config_.pcpus); !r) return r;
-
+    if (auto r = make_machine(); !r) return r;
     add_devices();
     unsigned slot = 0;
     const Post post = [this](std::function<void()> f) { io_.post(std::move(f)); };
@@ -106,6 +95,32 @@ Result<void> GuestProcess::build() {
     if (auto r = add_virtio(slot++, std::make_unique<RngBackend>()); !r) return r;
     if (options_.incoming) state_ = GuestState::Incoming;
     return {};
+}
+
+Result<void> GuestProcess::make_machine() {
+    const std::uint64_t chunks = memory_->size() / HugeMemory::kChunk;
+    if (auto r = huge_->populate(chunks, 1); !r) return r;  // the control area
+    MachineConfig mc;
+    mc.name = config_.name;
+    mc.vcpus = config_.vcpus;
+    mc.weight = config_.weight;
+    mc.memory = memory_.get();
+    mc.policy = options_.policy;
+    auto m = HvMachine::create(options_.slot, *huge_, mc);
+    if (!m) return tl::unexpected(m.error());
+    HvMachine* const machine = m->get();
+    machine_ = std::move(*m);
+    if (config_.pcpus != ~0ull)
+        for (unsigned v = 0; v < config_.vcpus; ++v)
+            if (auto r = machine_->set_affinity(v, config_.pcpus); !r) return r;
+    const auto populate = [this](std::uint64_t chunk) { return huge_->populate(chunk, 1); };
+    const auto present = [machine] { return machine->map_ram(); };
+    if (options_.incoming) {
+        incoming_memory_ = std::make_unique<IncomingMemory>(io_, chunks, populate, present);
+        return {};
+    }
+    if (auto r = huge_->populate(0, chunks); !r) return r;
+    return machine->map_ram();
 }
 
 void GuestProcess::print(std::span<const std::uint8_t> b) {
@@ -271,6 +286,7 @@ Result<void> GuestProcess::go_on() {
 
 Result<void> GuestProcess::start_incoming() {
     // First: where CPUs are few, a guest that runs takes them from what it waits for.
+    if (incoming_memory_ && !incoming_memory_->ready()) return fail(name() + ": its memory is not all there");
     for (Device* d : devices_) d->arrive();
     if (auto r = machine_->run(); !r) return r;
     for (Device* d : devices_) d->resume();
@@ -281,6 +297,7 @@ Result<void> GuestProcess::start_incoming() {
 void GuestProcess::shut_down(int code) {
     exit_code_ = code;
     state_ = GuestState::Stopped;
+    if (incoming_memory_) incoming_memory_->stop();
     if (ended_) std::exchange(ended_, {})();
     io_.stop();
 }

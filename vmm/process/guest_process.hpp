@@ -17,6 +17,7 @@
 #include "vmm/json_lines.hpp"
 #include "vmm/process/console_log.hpp"
 #include "vmm/process/console_stream.hpp"
+#include "vmm/process/incoming_memory.hpp"
 #include "vmm/process/mmio_bus.hpp"
 #include "vmm/virtio/console.hpp"
 #include "vmm/virtio/mmio.hpp"
@@ -64,6 +65,12 @@ class GuestProcess final : public Guest, private MachineEvents {
     Result<void> freeze() override;
     Result<void> thaw() override;
     Result<void> start_incoming() override;
+    void begin_memory() override {
+        if (incoming_memory_) incoming_memory_->begin();
+    }
+    Result<void> wait_for_memory() override {
+        return incoming_memory_ ? incoming_memory_->wait() : Result<void>();
+    }
     void hear_events() override;
     Result<void> pause_briefly() override;
     Result<void> go_on() override;
@@ -82,6 +89,7 @@ class GuestProcess final : public Guest, private MachineEvents {
   private:
     GuestProcess(boost::asio::io_context& io, GuestConfig config, GuestOptions options);
     Result<void> build();
+    Result<void> make_machine();
     Result<void> add_virtio(unsigned slot, std::unique_ptr<VirtioBackend> backend);
     Result<void> boot();
     void wait_for_events();
@@ -106,6 +114,7 @@ class GuestProcess final : public Guest, private MachineEvents {
     std::unique_ptr<HugeMemory> huge_;
     std::unique_ptr<GuestMemory> memory_;
     std::unique_ptr<Machine> machine_;
+    std::unique_ptr<IncomingMemory> incoming_memory_;
     OutputGates gates_;
     std::vector<Disk*> disks_;  // the writable ones
     std::vector<std::unique_ptr<Device>> owned_;

@@ -89,6 +89,35 @@ TEST(Engine, AStateThatTheTargetRefusesResumesTheSourceWithTheReason) {
     EXPECT_FALSE(r.source.device(0).quiet);
 }
 
+TEST(Engine, MemoryThatCannotBeHadThereEndsTheMoveBeforeTheGuestStops) {
+    Rig r;
+    r.target.memory_comes = [] { return vmm::Result<void>(vmm::fail("injected: no memory")); };
+    r.start(r.listen());
+    const auto o = r.outcome();
+    EXPECT_EQ(o.state, SourceState::Resumed);
+    EXPECT_NE(o.error.what.find("injected: no memory"), std::string::npos) << o.error.what;
+    EXPECT_EQ(o.stats.downtime.freeze_ms, 0.0) << "it was never stopped";
+    EXPECT_TRUE(r.source.machine().runs());
+    EXPECT_FALSE(r.target.machine().ever_ran());
+}
+
+TEST(Engine, TheGuestRunsOnUntilItsMemoryIsThere) {
+    Rig r;
+    std::promise<void> asked, there;
+    r.target.memory_comes = [&, waiting = there.get_future().share()] {
+        asked.set_value();
+        waiting.wait();
+        return vmm::Result<void>();
+    };
+    r.start(r.listen());
+    asked.get_future().wait();
+    std::this_thread::sleep_for(20ms);
+    EXPECT_TRUE(r.source.machine().runs());
+    there.set_value();
+    EXPECT_EQ(r.outcome().state, SourceState::Done);
+    EXPECT_TRUE(r.arrival());
+}
+
 TEST(Engine, AGuestThatCannotRunThereGoesOnHereEvenAfterTheCommit) {
     Rig r;
     r.target.machine().fail_run = true;

@@ -1,0 +1,19 @@
+// Starts proa-vm. It inherits its guest's memory and a pipe through which it says that it serves commands; nothing else.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "vmm/error.hpp"
+
+namespace proa::vmm {
+
+struct Spawned {
+    int pid = 0;
+    int ready = -1;  // the caller's; readable: one byte when it serves commands, or its end if it ended before
+};
+
+// `args` begins with the program (found in PATH), to which --memfd and --ready-fd are added; its output goes to the file
+// `log`. `memfd` stays the caller's.
+Result<Spawned> spawn_vm(std::vector<std::string> args, int memfd, const std::string& log);
+
+}  // namespace proa::vmm
