@@ -1,8 +1,8 @@
 #include "vmm/config/guest_config.hpp"
 
+#include <cctype>
 #include <charconv>
 #include <cstdio>
-#include <regex>
 #include <set>
 
 namespace proa::vmm {
@@ -20,6 +20,28 @@ std::vector<std::string> split(const std::string& s, char by) {
         p.erase(p.find_last_not_of(" \t") + 1);
     }
     return out;
+}
+
+bool is_unicast_mac(const std::string& s) {
+    constexpr std::size_t kLength = 17;  // six pairs of digits, five colons
+    if (s.size() != kLength) return false;
+    for (std::size_t i = 0; i < kLength; ++i) {
+        const auto c = static_cast<unsigned char>(s[i]);
+        if (i % 3 == 2 ? c != ':' : std::isxdigit(c) == 0) return false;
+    }
+    return (std::stoi(s.substr(0, 2), nullptr, 16) & 1) == 0;
+}
+
+// Each word that begins as a Xen disk's name does (xvda) becomes the virtio disk's (vda).
+bool replace_xvd(std::string& s) {
+    const auto word = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
+    bool replaced = false;
+    for (std::size_t i = 0; (i = s.find("xvd", i)) != std::string::npos; ++i) {
+        if ((i != 0 && word(s[i - 1])) || i + 3 >= s.size() || s[i + 3] < 'a' || s[i + 3] > 'z') continue;
+        s.erase(i, 1);
+        replaced = true;
+    }
+    return replaced;
 }
 
 constexpr unsigned kCommandLine = ~0u;  // the "line" of a setting that is none of the file's
@@ -207,8 +229,7 @@ class Schema {
             const auto eq = p.find('=');
             const std::string key = p.substr(0, eq), value = eq == std::string::npos ? "" : p.substr(eq + 1);
             if (key == "mac") {
-                if (!std::regex_match(value, std::regex("([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}")) ||
-                    (std::stoi(value.substr(0, 2), nullptr, 16) & 1) != 0)
+                if (!is_unicast_mac(value))
                     return error(line, "vif", "'" + value + "' is not a unicast MAC address",
                                  "write  mac=00:16:3e:xx:xx:xx");
                 v.mac = value;
@@ -224,12 +245,9 @@ class Schema {
     }
     // Disks are virtio here: Xen's xvdX is the guest's vdX, and hvc0 is the virtio console.
     void map_xen_names() {
-        const std::string mapped = std::regex_replace(out_.extra, std::regex("\\bxvd([a-z])"), "vd$1");
-        if (mapped != out_.extra) {
-            out_.extra = mapped;
+        if (replace_xvd(out_.extra))
             out_.warnings.push_back(
                 file_ + ": disks are virtio here: /dev/xvdX in the kernel's arguments became /dev/vdX");
-        }
     }
 
     std::map<std::string, CfgValue> values_;

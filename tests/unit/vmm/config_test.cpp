@@ -33,6 +33,16 @@ TEST(Config, TheXenTutorialsExampleIsAcceptedAsItIs) {
     EXPECT_THAT(c->warnings[0], HasSubstr("xvd"));
 }
 
+TEST(Config, OnlyWordsThatNameAXenDiskAreMapped) {
+    const auto extra = [](const std::string& text) {
+        return parse_config(std::string(kTutorial) + "extra = \"" + text + "\"\n", "guest.cfg")->extra;
+    };
+    EXPECT_EQ(extra("root=/dev/xvdb2 resume=/dev/xvdc xvda"), "root=/dev/vdb2 resume=/dev/vdc vda");
+    EXPECT_EQ(extra("a.xvda=1 _xvda axvda xvd xvd1 xvdA /dev/xvd"),
+              "a.vda=1 _xvda axvda xvd xvd1 xvdA /dev/xvd");
+    EXPECT_EQ(extra("xvxvda"), "xvxvda");
+}
+
 TEST(Config, AnUnknownKeyIsAWarningThatNamesIt) {
     const auto c = parse_config(std::string(kTutorial) + "frobnicate = 1\n", "guest.cfg");
     ASSERT_TRUE(c);
@@ -49,7 +59,10 @@ TEST(Config, WrongValuesNameFileAndLine) {
     EXPECT_THAT(error("vcpus = 9\n"), HasSubstr("web.cfg:8: vcpus: must be a number from 1 to 8"));
     EXPECT_THAT(error("disk = [ 'tap2:x,xvda,w' ]\n"), HasSubstr("tap disks are not supported"));
     EXPECT_THAT(error("disk = [ 'format=qcow2,vdev=xvda,access=rw,target=/x' ]\n"), HasSubstr("qcow2"));
-    EXPECT_THAT(error("vif = [ 'mac=ff:00:00:00:00:00' ]\n"), HasSubstr("not a unicast MAC"));
+    for (const char* mac : {"ff:00:00:00:00:00", "02:00:00:00:00", "02:00:00:00:00:0", "02:00:00:00:00:0g",
+                            "02-00-00-00-00-00", "02:00:00:00:00:00:00", "2:00:00:00:00:000"})
+        EXPECT_THAT(error(std::string("vif = [ 'mac=") + mac + "' ]\n"), HasSubstr("not a unicast MAC")) << mac;
+    EXPECT_EQ(error("vif = [ 'mac=02:aB:0c:9F:00:e1' ]\n"), "accepted");
     EXPECT_THAT(error("name = \"x\n"), HasSubstr("isn't closed"));
     EXPECT_THAT(error("cpus = \"5-2\"\n"), HasSubstr("not a CPU list"));
     EXPECT_THAT(error("on_crash = \"explode\"\n"), HasSubstr("on_crash"));
