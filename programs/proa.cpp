@@ -2,14 +2,15 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 
 #include "completion/script.hpp"
 #include "programs/help.hpp"
 #include "programs/protect_arguments.hpp"
 #include "transport/frame.hpp"
-#include "transport/keys.hpp"
 #include "vmm/cli/verbs.hpp"
 
 using namespace proa;
@@ -87,12 +88,18 @@ int run_migrate(const Context& c, const MigrateArgs& a) {
                    a.progress || ::isatty(2) != 0);
 }
 
-int run_keys(const std::string& directory, const std::vector<std::string>& hosts) {
-    if (auto k = transport::init_keys(directory, hosts); !k)
-        return complain({"failed", {k.error().what, k.error().remedy}});
-    for (const auto& h : hosts)
-        std::printf("%s/%s: copy to /etc/proa/keys on %s\n", directory.c_str(), h.c_str(), h.c_str());
-    return kOk;
+// proa-keys (proa_keys.cpp) is found where this program is.
+int run_keys(const std::string& directory, std::vector<std::string> hosts) {
+    std::error_code e;
+    std::string program = std::filesystem::read_symlink("/proc/self/exe", e).parent_path() / "proa-keys";
+    std::string option = "--dir=" + directory, end = "--";
+    std::vector<char*> argv{program.data(), option.data(), end.data()};
+    for (auto& h : hosts) argv.push_back(h.data());
+    argv.push_back(nullptr);
+    ::execv(program.c_str(), argv.data());
+    return complain({"failed",
+                     {"cannot start " + program + ": " + std::strerror(errno),
+                      "it belongs beside proa: copy it there from where proa was built"}});
 }
 
 int run_help(CLI::App& app, const std::string& topic) {

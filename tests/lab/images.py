@@ -228,7 +228,7 @@ def closure(name):
 def host_ramdisk(name='host', extra=None):
     init = Path(__file__).parent / 'host-init'
     image, mods = kernel()
-    programs = [BUILD / 'programs' / n for n in ('proa', 'proad', 'proa-vm')] + [BUILD / 'tests' / 'lab-agent']
+    programs = [BUILD / 'programs' / n for n in ('proa', 'proa-keys', 'proad', 'proa-vm')] + [BUILD / 'tests' / 'lab-agent']
     guests = sorted((BUILD / 'tests' / 'guests').glob('*.img'))
     ramdisk = guest_ramdisk()
 
@@ -239,7 +239,7 @@ def host_ramdisk(name='host', extra=None):
         for b in programs:
             strip_to(b, tree / 'bin' / b.name)
         (tree / 'bin' / 'migrate').symlink_to('proa')
-        libraries(programs[:3], tree / 'lib')
+        libraries(programs[:4], tree / 'lib')
         shutil.copy(image, tree / 'root' / 'Image')
         shutil.copy(ramdisk, tree / 'root' / 'guest.cpio')
         for g in guests:

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -115,6 +116,25 @@ TEST_F(Cli, ExitCodesTellScriptsWhatHappened) {
     EXPECT_EQ(away.code, 8);
     EXPECT_THAT(run("help exit-codes").out,
                 ::testing::AllOf(HasSubstr("  4  refused"), HasSubstr("  8  proad cannot be reached")));
+}
+
+TEST_F(Cli, KeysAreMadeByTheProgramBesideIt) {
+    const std::string made = base + ".keys", elsewhere = base + ".elsewhere";
+    const Ended keys = run("keys init one 10.0.0.2 --dir " + made);
+    EXPECT_EQ(keys.code, 0) << keys.out;
+    EXPECT_THAT(keys.out, HasSubstr("copy to /etc/proa/keys on 10.0.0.2"));
+    for (const char* host : {"one", "10.0.0.2"})
+        for (const char* file : {"ca.pem", "host.pem", "host.key"})
+            EXPECT_TRUE(std::filesystem::exists(made + "/" + host + "/" + file)) << host << file;
+    const Ended again = run("keys init one --dir " + made);
+    EXPECT_EQ(again.code, 1) << "a host's key is not made anew";
+    std::filesystem::create_directory(elsewhere);
+    std::filesystem::copy(PROA_PROGRAM, elsewhere + "/proa");
+    const Ended alone = run("keys init one --dir " + made + "/x", elsewhere + "/proa");
+    EXPECT_EQ(alone.code, 1);
+    EXPECT_THAT(alone.out, ::testing::AllOf(HasSubstr(elsewhere + "/proa-keys"), HasSubstr("beside proa")));
+    std::filesystem::remove_all(made);
+    std::filesystem::remove_all(elsewhere);
 }
 
 TEST_F(Cli, EveryVerbHasHelp) {
