@@ -13,6 +13,8 @@ using vmm::Reply;
 
 // A proad that dies between starting a receiver and telling it what to receive.
 constexpr std::chrono::seconds kOrphan{60};
+// After an arrival: ending the engine's threads and giving its memory back can wait until the guest has answered its peers.
+constexpr std::chrono::milliseconds kTidyLater{500};
 
 const char* code_of(const Outgoing::Outcome& o) {
     if (o.cancelled) return "cancelled";
@@ -22,7 +24,7 @@ const char* code_of(const Outgoing::Outcome& o) {
 }  // namespace
 
 GuestService::GuestService(vmm::GuestProcess& guest, std::string sessions)
-    : guest_(guest), sessions_(std::move(sessions)), orphan_(guest.io()) {
+    : guest_(guest), sessions_(std::move(sessions)), orphan_(guest.io()), tidy_(guest.io()) {
     auto& c = guest.commands();
     c.add("migrate-describe", [this](const Json&, const Reply& r) { describe(r); });
     c.add("migrate-out", [this](const Json& a, const Reply& r) { out(a, r); });
@@ -167,7 +169,10 @@ void GuestService::in(const Json& a, const Reply& r) {
         if (*gone) return;
         if (done.state == TargetState::Started) {
             spdlog::info("{}: arrived and runs", guest_.name());
-            incoming_.reset();
+            tidy_.expires_after(kTidyLater);
+            tidy_.async_wait([this, gone](const boost::system::error_code& e) {
+                if (!e && !*gone) incoming_.reset();
+            });
             return;
         }
         spdlog::warn("{}: incoming migration ended: {}", guest_.name(), done.error.what);

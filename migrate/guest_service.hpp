@@ -31,7 +31,7 @@ class GuestService {
     vmm::GuestProcess& guest_;
     std::string sessions_;
     std::shared_ptr<bool> gone_ = std::make_shared<bool>(false);  // on the guest's thread: callbacks are void
-    boost::asio::steady_timer orphan_;
+    boost::asio::steady_timer orphan_, tidy_;
     std::unique_ptr<Outgoing> outgoing_;
     std::unique_ptr<Incoming> incoming_;
 };

@@ -61,6 +61,7 @@ Incoming::~Incoming() {
         std::lock_guard lock(mutex_);
         for (transport::Channel* c : live_) c->cancel();
         if (state_ == TargetState::Receiving || state_ == TargetState::Loaded) state_ = TargetState::NeverStart;
+        leaving_ = true;
         changed_.notify_all();
     }
     listener_.reset();
@@ -155,8 +156,10 @@ void Incoming::serve(std::unique_ptr<transport::Channel> c) {
         std::lock_guard lock(sending_);
         if (control_ == c.get()) control_ = nullptr;
     }
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     live_.erase(std::find(live_.begin(), live_.end(), c.get()));
+    // The source hangs up when the guest has just begun to run: a thread that ended now would take its CPU.
+    changed_.wait(lock, [this] { return leaving_; });
 }
 
 // A data channel may be quiet for long: its part of a round may be small, or the others' rate limited.
@@ -259,6 +262,8 @@ void Incoming::rehearse() {
         return guest_.machine().save();
     });
     if (!saved) return;
+    for (auto& d : devices)
+        if (auto decoded = decode_device(encode_device(d))) d = std::move(*decoded);
     if (const auto machine = decode_machine(encode_machine(*saved))) (void)load(*machine, devices);
     session_.rehearse();
 }

@@ -75,7 +75,7 @@ class Incoming {
     std::vector<std::uint32_t> ended_;                   // per round: channels that sent RoundEnd
     transport::Channel* control_ = nullptr;
     std::vector<transport::Channel*> live_;
-    bool reported_ = false;
+    bool reported_ = false, leaving_ = false;
     std::vector<LateFrame> late_;  // the control channel's thread's; for a guest that doesn't run yet
     std::size_t late_frames_ = 0, late_bytes_ = 0;
     std::unique_ptr<transport::Listener> listener_;  // last: its threads use all of the above

@@ -125,7 +125,6 @@ vmm::Result<void> Outgoing::connect() {
         if (!c) return tl::unexpected(c.error());
         const HelloRecord h{kStreamVersion, i, options_.data_channels, options_.token};
         if (auto r = from_peer(send(**c, Record::Hello, encode_hello(h))); !r) return r;
-        if (auto r = from_peer(expect(**c, Record::Welcome)); !r) return tl::unexpected(r.error());
         std::lock_guard lock(mutex_);
         if (i == 0)
             control_ = std::move(*c);
@@ -133,6 +132,10 @@ vmm::Result<void> Outgoing::connect() {
             senders_.push_back(std::make_unique<PageSender>(std::move(*c), options_.compress,
                                                             options_.bandwidth / options_.data_channels));
     }
+    // When all have knocked: the peer's threads start beside each other.
+    if (auto r = from_peer(expect(*control_, Record::Welcome)); !r) return tl::unexpected(r.error());
+    for (auto& s : senders_)
+        if (auto r = from_peer(expect(s->channel(), Record::Welcome)); !r) return tl::unexpected(r.error());
     return {};
 }
 

@@ -19,6 +19,7 @@ class PageSender {
     // 2 MiB, so a page has one channel for good and its copies can't overtake each other.
     transport::Result<void> send(vmm::GuestMemory& memory, const std::vector<std::uint64_t>& words,
                                  unsigned index, unsigned of, std::uint32_t round);
+    transport::Channel& channel() { return *channel_; }
     void cancel() { channel_->cancel(); }
     std::uint64_t bytes_sent() const { return channel_->bytes_sent(); }
     const BatchCounts& counts() const { return batch_.counts(); }
