@@ -25,13 +25,13 @@ class KvmHost(Host):
                 '-netdev tap,id=n0,ifname=vif1,script=no,downscript=no -device virtio-net-device,netdev=n0,mac=52:54:00:12:34:56 '
                 '-chardev file,id=c0,path=/run/guest.console -device virtio-serial-device -device virtconsole,chardev=c0 '
                 f'-qmp tcp::4444,server=on,wait=off {options} >/run/qemu.log 2>&1 </dev/null &')
-        for _ in range(300):
+        for _ in range(1500):
             try:
                 qmp = Qmp(self)
                 self.sh('ip link set vif1 master br0 && ip link set vif1 up')  # QEMU has made the tap
                 return qmp
             except OSError:
-                time.sleep(0.1)
+                time.sleep(0.02)
         raise LabError(f'host {self.number}: no QMP: {self.run("cat /run/qemu.log")[0][-800:]}')
 
 
@@ -56,6 +56,20 @@ class Qmp:
                 raise LabError(f'{command}: {answer["error"]["desc"]}')
             else:
                 return answer['return']
+
+
+def tls_options(host, endpoint):
+    """What start_guest() needs to move over TLS, with the certificates that Lab.make_keys() has made (as `proa keys init` does)."""
+    for file, text in host.lab.keys[host.address].items():
+        names = {'ca.pem': ['ca-cert.pem'], 'host.pem': [f'{endpoint}-cert.pem'], 'host.key': [f'{endpoint}-key.pem']}[file]
+        for name in names:
+            host.sh("mkdir -p /run/tls; printf '%b' '" + text.replace('\n', '\\n') + f"' > /run/tls/{name}")
+    return f'-object tls-creds-x509,id=tls0,dir=/run/tls,endpoint={endpoint},verify-peer=on'
+
+
+def use_tls(source, target, address):
+    target.ask('migrate-set-parameters', tls_creds='tls0')
+    source.ask('migrate-set-parameters', tls_creds='tls0', tls_hostname=address)
 
 
 def migrate(source, target, address, limit=180):

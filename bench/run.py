@@ -59,17 +59,20 @@ def show(part, result):
         return
     table(result, [('who', lambda r: r['who']), ('dirty MiB/s', lambda r: str(r['dirty_mib_s'])),
                    ('outside blackout ms', lambda r: str(r.get('outside_blackout_ms', '-'))), ('outside total s', lambda r: str(r.get('outside_total_s', '-'))),
+                   ('with start s', lambda r: str(r.get('outside_total_with_start_s', '-'))),
                    ('reported downtime ms', lambda r: f'{r.get("reported_downtime_ms", 0):.0f}'), ('rounds', lambda r: str(r.get('rounds', '-'))),
                    ('MiB sent', lambda r: f'{r.get("wire_mib", 0):.1f}'), ('idle gap ms', lambda r: str(r.get('idle_gap_ms', '-'))),
                    ('note', lambda r: r.get('failed', ''))])
     for rate in sorted({r['dirty_mib_s'] for r in result}):
         middle = {}
-        for who in ('proa', 'proa-plain', 'kvm'):
+        for who in downtime.WHO:
             if rows := [r for r in result if r['who'] == who and r['dirty_mib_s'] == rate and 'failed' not in r]:
-                middle[who] = [statistics.median(r[c] for r in rows) for c in ('outside_blackout_ms', 'outside_total_s')]
-        for who, (blackout, total) in middle.items():
-            beside = f': {blackout / middle["kvm"][0]:.2f} and {total / middle["kvm"][1]:.2f} of kvm\'s' if who != 'kvm' and 'kvm' in middle else ''
-            print(f'   at {rate} MiB/s, medians: {who} {blackout:.0f} ms, {total:.2f} s{beside}')
+                middle[who] = [statistics.median(r[c] for r in rows)
+                               for c in ('outside_blackout_ms', 'outside_total_s', 'outside_total_with_start_s')]
+        for who, (blackout, total, with_start) in middle.items():
+            peer = {'proa': 'kvm-tls', 'proa-plain': 'kvm'}.get(who)
+            beside = ': {:.2f}, {:.2f} and {:.2f} of {}\'s'.format(*(x / y for x, y in zip(middle[who], middle[peer])), peer) if peer in middle else ''
+            print(f'   at {rate} MiB/s, medians: {who} {blackout:.0f} ms, {total:.2f} s, {with_start:.2f} s with start{beside}')
 
 
 def main():
