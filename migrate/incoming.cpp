@@ -3,7 +3,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <thread>
 #include <utility>
 
 #include "migrate/on_guest.hpp"
@@ -179,8 +178,14 @@ transport::Result<void> Incoming::receive_pages(transport::Channel& c) {
         const auto mark = decode_round(f.payload);
         if (!mark) return tl::unexpected(mark.error());
         if (*mark != round || round == kMaxRounds) return refuse("a round out of order");
-        if (auto r = round_ended(round++); !r) return r;
+        if (auto r = round_ended(round); !r) return r;
+        if (is_final(round++)) return {};  // nothing more comes here: not woken when the source hangs up
     }
+}
+
+bool Incoming::is_final(std::uint32_t round) {
+    std::lock_guard lock(mutex_);
+    return final_round_ == round;
 }
 
 transport::Result<void> Incoming::round_ended(std::uint32_t round) {
@@ -241,6 +246,10 @@ transport::Result<void> Incoming::receive_state(transport::Channel& c) {
     if (!end) return tl::unexpected(end.error());
     if (end->devices != devices.size()) return refuse("a device's state is missing");
     if (end->final_round >= kMaxRounds) return refuse("too many rounds");
+    {
+        std::lock_guard lock(mutex_);
+        final_round_ = end->final_round;
+    }
     // While the last pages are still on their way.
     if (auto r = load(*machine, devices); !r) return r;
     if (auto r = wait_round(end->final_round); !r) return r;
@@ -318,15 +327,10 @@ transport::Result<void> Incoming::commit(transport::Channel& c) {
     }
     (void)event(TargetEvent::Runs);
     (void)tell(Record::Started);  // if it is lost the source asks
-    {
-        // Beside it: a sync may take long, and there are packets that wait for their answer.
-        const std::jthread record([this] {
-            if (auto r = session_.apply(SessionEvent::Ran); !r)
-                spdlog::error("{}: runs, but its session record can't say so: {}", guest_.name(),
-                              r.error().what);
-        });
-        take_more_late_frames(c);
-    }
+    take_more_late_frames(c);
+    // After them: a sync may take long, and there are peers of the guest that wait for its answer.
+    if (auto r = session_.apply(SessionEvent::Ran); !r)
+        spdlog::error("{}: runs, but its session record can't say so: {}", guest_.name(), r.error().what);
     report(TargetState::Started, {});
     return {};
 }

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "dirtylog/bitmap.hpp"
 #include "migrate/session.hpp"
@@ -51,6 +52,7 @@ class Incoming {
     void rehearse();
     transport::Result<void> wait_round(std::uint32_t round);
     transport::Result<void> round_ended(std::uint32_t round);
+    bool is_final(std::uint32_t round);
     transport::Result<void> tell(Record r, View payload = {});  // on the control channel
     void failed(const transport::Error& e);
     void report(TargetState s, const vmm::Error& e);
@@ -73,6 +75,7 @@ class Incoming {
     std::atomic<std::uint64_t> batches_{0};    // of pages that came, on any channel
     dirtylog::Bitmap written_{guest_.memory().pages()};  // pages that came; the others are new, and zero
     std::vector<std::uint32_t> ended_;                   // per round: channels that sent RoundEnd
+    std::optional<std::uint32_t> final_round_;           // once the source has said which
     transport::Channel* control_ = nullptr;
     std::vector<transport::Channel*> live_;
     bool reported_ = false, leaving_ = false;

@@ -132,6 +132,7 @@ Result<int> Daemon::spawn(const GuestConfig& c, const StartRequest& r) {
     const auto vm = spawn_vm(std::move(args), *memfd, base + ".log");
     if (!vm) {
         ::close(*memfd);
+        forget(c.name);  // its files
         return tl::unexpected(vm.error());
     }
     guests_[c.name] =
