@@ -1,6 +1,6 @@
-// Guest RAM and the control area: one memfd of 2 MiB huge pages (which Linux neither swaps nor moves) with its physical
-// addresses (/proc/self/pagemap, Linux Documentation/admin-guide/mm/pagemap.rst). proad holds the memfd too, so that the
-// pages of a killed proa-vm are not freed under a guest that still writes.
+// Guest RAM and the control area: one memfd of 2 MiB huge pages (which Linux doesn't swap; docs/OPERATING.md says what must
+// not move them) with its physical addresses (/proc/self/pagemap, Linux Documentation/admin-guide/mm/pagemap.rst). proad
+// holds the memfd too, so that the pages of a killed proa-vm are not freed under a guest that still writes.
 #pragma once
 #include <cstdint>
 #include <memory>
