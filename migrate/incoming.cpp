@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "migrate/on_guest.hpp"
@@ -327,10 +328,16 @@ transport::Result<void> Incoming::commit(transport::Channel& c) {
     }
     (void)event(TargetEvent::Runs);
     (void)tell(Record::Started);  // if it is lost the source asks
-    take_more_late_frames(c);
-    // After them: a sync may take long, and there are peers of the guest that wait for its answer.
-    if (auto r = session_.apply(SessionEvent::Ran); !r)
-        spdlog::error("{}: runs, but its session record can't say so: {}", guest_.name(), r.error().what);
+    {
+        // Beside it: a sync may take long, and there are packets that wait for their answer. Not later: a source that could
+        // not read Started asks at once.
+        const std::jthread record([this] {
+            if (auto r = session_.apply(SessionEvent::Ran); !r)
+                spdlog::error("{}: runs, but its session record can't say so: {}", guest_.name(),
+                              r.error().what);
+        });
+        take_more_late_frames(c);
+    }
     report(TargetState::Started, {});
     return {};
 }
