@@ -285,8 +285,8 @@ Result<void> GuestProcess::go_on() {
 }
 
 Result<void> GuestProcess::start_incoming() {
-    // First: where CPUs are few, a guest that runs takes them from what it waits for.
     if (incoming_memory_ && !incoming_memory_->ready()) return fail(name() + ": its memory is not all there");
+    // First: where CPUs are few, a guest that runs takes them from what it waits for.
     for (Device* d : devices_) d->arrive();
     if (auto r = machine_->run(); !r) return r;
     for (Device* d : devices_) d->resume();
