@@ -228,7 +228,8 @@ vmm::Result<void> Outgoing::copy() {
         if (!n) return tl::unexpected(n.error());
         s->dirty_after = dirty_.count();
         stats_.rounds.push_back(*s);
-        const Verdict v = precopy_.after_round({s->pages, s->wire_bytes, Seconds(s->seconds), s->dirty_after});
+        const Verdict v =
+            precopy_.after_round({s->pages, s->zero, s->wire_bytes, Seconds(s->seconds), s->dirty_after});
         report("copying", s->dirty_after);
         if (v == Verdict::StopGuest) return {};
         if (v == Verdict::GiveUp)

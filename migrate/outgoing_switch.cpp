@@ -24,6 +24,8 @@ void Outgoing::rehearse() {
     s.vcpus.resize(1);
     (void)encode_machine(s);
     (void)encode_device({"rehearsal", Bytes(1)});
+    (void)encode_late({"rehearsal", Bytes(1)});
+    (void)late_frames();  // none: no device is quiesced
 }
 
 vmm::Result<void> Outgoing::save_state(Records& state) {

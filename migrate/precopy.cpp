@@ -5,14 +5,24 @@
 
 namespace proa::migrate {
 
+// A round takes as long as the pages that are left, and leaves what the guest writes meanwhile.
+bool Precopy::another_pays(std::uint64_t pages_dirty) const {
+    const auto left = static_cast<double>(pages_dirty);
+    const Seconds takes = predicted_ - policy_.switch_cost;
+    const double gain = left - dirty_.expected_pages(takes.count());
+    return gain > policy_.min_gain_pages && gain > left / 4 && takes * (gain / left) > policy_.min_gain;
+}
+
 Verdict Precopy::after_round(const RoundFacts& f) {
     ++rounds_;
     if (f.took > Seconds(0) && f.wire_bytes > 0) {
         const double now = static_cast<double>(f.wire_bytes) / f.took.count();
         bandwidth_ = bandwidth_ == 0 ? now : 0.5 * bandwidth_ + 0.5 * now;
     }
-    if (f.pages_sent > 0)
-        bytes_per_page_ = std::max(64.0, static_cast<double>(f.wire_bytes) / static_cast<double>(f.pages_sent));
+    // Not of zero pages: most of the first round may be that, and what the guest writes is not.
+    if (f.pages_sent > f.pages_zero)
+        bytes_per_page_ = std::max(
+            64.0, static_cast<double>(f.wire_bytes) / static_cast<double>(f.pages_sent - f.pages_zero));
     dirty_.sample(f.pages_dirty, f.took.count());
     const double left = static_cast<double>(f.pages_dirty) * bytes_per_page_;
     predicted_ = Seconds(bandwidth_ > 0 ? left / bandwidth_ : 0) + policy_.switch_cost;
@@ -21,12 +31,10 @@ Verdict Precopy::after_round(const RoundFacts& f) {
     stuck_ = shrinking ? 0 : stuck_ + 1;
     last_dirty_ = f.pages_dirty;
 
-    if (predicted_ <= policy_.downtime) {
-        // Met. Go on only while rounds still shrink what is left to a visible degree.
-        const bool worth_it = shrinking && f.pages_dirty > policy_.min_gain_pages &&
-                              rounds_ < policy_.max_rounds && predicted_ > policy_.switch_cost * 1.5;
-        return worth_it ? Verdict::CopyAgain : Verdict::StopGuest;
-    }
+    // Met. Go on only while rounds still shrink what is left to a visible degree.
+    if (predicted_ <= policy_.downtime)
+        return shrinking && rounds_ < policy_.max_rounds && another_pays(f.pages_dirty) ? Verdict::CopyAgain
+                                                                                        : Verdict::StopGuest;
     if (stuck_ < 2 && rounds_ < policy_.max_rounds) return Verdict::CopyAgain;
     char text[200];
     std::snprintf(text, sizeof(text),

@@ -17,12 +17,14 @@ struct PrecopyPolicy {
     bool auto_converge = false;
     bool give_up = false;  // when it does not converge: give up instead of stopping the guest anyway
     unsigned max_rounds = 30;
-    unsigned min_gain_pages = 64;  // another round must save at least this much
+    unsigned min_gain_pages = 64;  // another round must save at least this much,
+    Seconds min_gain{0.005};       // and this much of the downtime
     Seconds switch_cost{0.03};     // what stopping, state and starting cost beside the pages
 };
 
 struct RoundFacts {
     std::uint64_t pages_sent = 0;  // this round, zero pages included
+    std::uint64_t pages_zero = 0;  // of them
     std::uint64_t wire_bytes = 0;
     Seconds took{0};
     std::uint64_t pages_dirty = 0;  // left after it
@@ -42,6 +44,8 @@ class Precopy {
     const std::string& reason() const { return reason_; }  // why it would not converge; empty if it does
 
   private:
+    bool another_pays(std::uint64_t pages_dirty) const;
+
     PrecopyPolicy policy_;
     unsigned rounds_ = 0, stuck_ = 0, throttle_ = 0;
     std::uint64_t last_dirty_ = ~0ull;

@@ -135,7 +135,7 @@ void VirtioMmio::set_status(std::uint8_t v) {
         v = static_cast<std::uint8_t>(v & ~kFeaturesOk);
     const bool starts = (v & kDriverOk) != 0 && (status_ & kDriverOk) == 0;
     status_ = static_cast<std::uint8_t>(v | (status_ & kNeedsReset));
-    if (starts) backend_->activated();
+    if (starts) backend_->negotiated();
 }
 
 void VirtioMmio::reset() {
@@ -224,6 +224,7 @@ Result<void> VirtioMmio::load(std::span<const std::uint8_t> state) {
     queue_sel_ = queue_sel;
     generation_ = generation;
     status_ = status;
+    if ((status_ & kDriverOk) != 0) backend_->negotiated();
     return {};
 }
 

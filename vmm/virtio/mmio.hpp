@@ -30,7 +30,7 @@ class VirtioBackend {
     virtual std::uint64_t features() const = 0;  // besides VERSION_1, INDIRECT_DESC, EVENT_IDX
     virtual void attach(Host& host) { host_ = &host; }
     virtual void notified(unsigned queue) = 0;
-    virtual void activated() {}
+    virtual void negotiated() {}  // feature() says what is in force: DRIVER_OK was set, or loaded
     virtual void reset() {}
     virtual std::uint8_t config(unsigned offset) const { return static_cast<void>(offset), 0; }
     virtual void quiesce() {}

@@ -200,7 +200,6 @@ void NetBackend::quiesce() {
 }
 
 void NetBackend::arrive() {
-    port_->set_offloads(negotiated_offloads());
     parked_ = false;
     input();
     parked_ = true;

@@ -41,7 +41,7 @@ class NetBackend final : public VirtioBackend {
     unsigned queues() const override { return 3; }  // receive, transmit, control
     std::uint64_t features() const override;
     void notified(unsigned queue) override;
-    void activated() override { port_->set_offloads(negotiated_offloads()); }
+    void negotiated() override { port_->set_offloads(negotiated_offloads()); }
     void reset() override;
     std::uint8_t config(unsigned offset) const override;
     void quiesce() override;

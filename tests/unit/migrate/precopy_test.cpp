@@ -16,7 +16,7 @@ struct Guest {
     std::uint64_t pages = 65'536, working_set = 65'536;
     RoundFacts round(std::uint64_t to_send) const {
         const double seconds = static_cast<double>(to_send) * 4096 / link;
-        return {to_send, to_send * 4096, Seconds(seconds),
+        return {to_send, 0, to_send * 4096, Seconds(seconds),
                 std::min<std::uint64_t>(working_set, static_cast<std::uint64_t>(dirty * seconds))};
     }
 };
@@ -63,10 +63,26 @@ TEST(Precopy, ABusyGuestIsStoppedOnceTheTargetIsMet) {
     EXPECT_EQ(p.reason(), "");
 }
 
+TEST(Precopy, ItGoesOnUntilAnotherRoundWouldSaveLittle) {
+    PrecopyPolicy policy;
+    Precopy p(policy);
+    Guest g;
+    g.dirty = 5'000;  // a fifth of what the link takes: the rounds leave 12'800, 2'500, 488 and 95 pages
+    const Ending r = simulate(p, g);
+    EXPECT_EQ(r.last, Verdict::StopGuest);
+    EXPECT_EQ(r.left, 95u);
+    EXPECT_LT(p.predicted_downtime(), policy.switch_cost + policy.min_gain);
+
+    g.dirty = 25'000;  // nearly as much: what a round would save is less than what it copies
+    policy.downtime = Seconds(1e9);
+    Precopy q(policy);
+    EXPECT_EQ(simulate(q, g).rounds, 1u);
+}
+
 TEST(Precopy, ThePredictionIsWhatTheLastRoundWouldTake) {
     PrecopyPolicy policy;
     Precopy p(policy);
-    (void)p.after_round({1'000, 1'000 * 4096, Seconds(0.04096), 500});  // 100 MB/s
+    (void)p.after_round({1'000, 0, 1'000 * 4096, Seconds(0.04096), 500});  // 100 MB/s
     EXPECT_NEAR(p.predicted_downtime().count(), 500 * 4096 / 100e6 + policy.switch_cost.count(), 1e-9);
     EXPECT_NEAR(p.wire_bytes_per_second(), 100e6, 1);
     EXPECT_NEAR(p.dirty_bytes_per_second(), 500 * 4096 / 0.04096, 1);
@@ -74,8 +90,23 @@ TEST(Precopy, ThePredictionIsWhatTheLastRoundWouldTake) {
 
 TEST(Precopy, CompressionCountsInThePrediction) {
     Precopy p({});
-    (void)p.after_round({1'000, 1'000 * 1'024, Seconds(0.1), 1'000});  // a quarter of the bytes
+    (void)p.after_round({1'000, 0, 1'000 * 1'024, Seconds(0.1), 1'000});  // a quarter of the bytes
     EXPECT_NEAR(p.predicted_downtime().count(), 0.1 + 0.03, 1e-9);
+}
+
+TEST(Precopy, ZeroPagesOfTheFirstRoundSayNothingAboutTheNext) {
+    Precopy p({});
+    // 4 GiB of which a sixteenth was data, in 2.56 s: 100 MiB/s.
+    const auto v = p.after_round({1'048'576, 983'040, 65'536 * 4096, Seconds(2.56), 2'560});
+    EXPECT_NEAR(p.predicted_downtime().count(), 0.1 + 0.03, 1e-9);
+    EXPECT_EQ(v, Verdict::CopyAgain) << "another short round saves a tenth of a second";
+}
+
+TEST(Precopy, ARoundOfZeroPagesLeavesThePredictionAsItWas) {
+    Precopy p({});
+    (void)p.after_round({1'000, 0, 1'000 * 4096, Seconds(0.04), 1'000});
+    (void)p.after_round({1'000, 1'000, 16'000, Seconds(0.00016), 500});
+    EXPECT_NEAR(p.predicted_downtime().count(), 0.02 + 0.03, 2e-3);
 }
 
 TEST(Precopy, AGuestThatOutrunsTheLinkIsStoppedAnywayAndTheReasonSaid) {
@@ -149,7 +180,7 @@ TEST(Precopy, EveryGuestAndEveryPolicyEnds) {
 
 TEST(Precopy, ARoundWithoutTimeOrBytesIsSurvived) {
     Precopy p({});
-    EXPECT_EQ(p.after_round({0, 0, Seconds(0), 0}), Verdict::StopGuest);
+    EXPECT_EQ(p.after_round({0, 0, 0, Seconds(0), 0}), Verdict::StopGuest);
     EXPECT_EQ(p.dirty_bytes_per_second(), 0);
 }
 
