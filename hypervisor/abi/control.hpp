@@ -76,6 +76,9 @@ enum class Op : std::uint32_t {
              // the log has (their bits are set now), are held: copied into the pool before the next write
     Release =
         27,  // first page, pages: not held any more; waiting vCPUs go on. pages 0: all, and the pool is empty again
+    // first page, pages -> words that are not 0; ORs into `bitmap` the pages that the guest may have accessed since they were
+    // mapped. Log on: what it writes later is in that
+    Accessed = 28,
     // Host function.
     HostInfo = 64,     // HostInfo
     ReadLog = 65,      // from sequence -> bytes in payload, next sequence

@@ -17,6 +17,7 @@ struct Abort {
     bool write() const { return (esr >> 6 & 1) != 0; }
     unsigned status() const { return static_cast<unsigned>(esr & 0x3c); }
     bool translation() const { return status() == 0x04; }
+    bool access_flag() const { return status() == 0x08; }
     bool permission() const { return status() == 0x0c; }
     // A stage-1 walk reads what every stage-2 entry lets it read: if permission is what lacks, the guest's MMU wants to
     // set an access flag or a dirty bit in its table, whatever WnR says.

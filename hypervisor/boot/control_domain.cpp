@@ -37,14 +37,14 @@ void must(MapStatus s) {
 }
 
 void map_ram(Stage2& s, const BootInfo& info) {
-    constexpr std::uint64_t rwx = s2::NormalWb | pte::SH_INNER | s2::R | s2::W | s2::Writable;
+    constexpr std::uint64_t rwx = s2::NormalWb | pte::SH_INNER | s2::R | s2::W | s2::Writable | pte::AF;
     for (unsigned i = 0; i < info.ram_banks; ++i)
         must(s.map(Ipa(info.ram[i].base), Pa(info.ram[i].base), info.ram[i].size, rwx));
 }
 
 // Everything that is not RAM, GIC or the control bridge is the board's devices, mapped where it is.
 void map_devices(Stage2& s, const BootInfo& info) {
-    constexpr std::uint64_t device = s2::DeviceNgnre | s2::R | s2::W | s2::Writable | s2::XN;
+    constexpr std::uint64_t device = s2::DeviceNgnre | s2::R | s2::W | s2::Writable | s2::XN | pte::AF;
     Range holes[kMaxBanks + 4];
     unsigned count = 0;
     for (unsigned i = 0; i < info.ram_banks; ++i) holes[count++] = info.ram[i];

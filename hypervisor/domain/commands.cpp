@@ -81,12 +81,13 @@ Status map_ram(Guest& g, Command& c) {
     if (chunks == 0 || chunks > abi::kMaxMapChunks ||
         chunks > (g.args.ram_bytes - (gpa - abi::kRamBase)) / abi::kChunkSize)
         return invalid(c, 1);
+    // Without the access flag: accessed() tells what the guest has never used.
+    constexpr std::uint64_t rw = s2::NormalWb | pte::SH_INNER | s2::R | s2::W | s2::Writable;
     Guard guard(g.domain->mm_lock);
     for (std::uint64_t i = 0; i < chunks; ++i) {
         const std::uint64_t pa = g.area->map_list[i];
         c.results[0] = i;
         if (!Pa(pa).aligned(kChunk) || !is_control_ram(Pa(pa), kChunk)) return Status::Denied;
-        const std::uint64_t rw = s2::NormalWb | pte::SH_INNER | s2::R | s2::W | s2::Writable;
         switch (g.domain->stage2().map(Ipa(gpa + i * kChunk), Pa(pa), kChunk, rw)) {
             case MapStatus::Ok: break;
             case MapStatus::NoMemory: return Status::NoMemory;
@@ -206,6 +207,17 @@ Status harvest(Guest& g, Command& c) {
     return Status::Ok;
 }
 
+Status accessed(Guest& g, Command& c) {
+    const std::uint64_t first = c.args[0], pages = c.args[1];
+    if (const Status s = check_page_range(g, c); s != Status::Ok) return s;
+    const dirtylog::SharedWords bitmap(g.area->bitmap + first / 64);
+    Guard guard(g.domain->mm_lock);
+    c.results[0] =
+        g.domain->stage2().accessed(Ipa(abi::kRamBase + first * abi::kPageSize), pages * abi::kPageSize,
+                                    [&](std::uint64_t w, std::uint64_t bits) { bitmap.publish(w, bits); });
+    return Status::Ok;
+}
+
 Status stats(Guest& g, Command&) {
     abi::GuestStats s;
     fill_stats(g, s);
@@ -251,6 +263,7 @@ constexpr Row kGuestOps[] = {
     {Op::SetCopyPool, set_copy_pool, true},
     {Op::Hold, hold, true},
     {Op::Release, release, true},
+    {Op::Accessed, accessed, true},
 };
 
 Status dispatch(Guest& g, Command& c) {

@@ -158,6 +158,11 @@ bool Domain::write_fault(Vcpu& v, Ipa at, bool walk) {
     return false;
 }
 
+void Domain::access_fault(Ipa at) {
+    Guard guard(mm_lock);
+    stage2_.access_fault(at);
+}
+
 void Domain::wake_copy_waiters() {
     for (unsigned i = 0; i < count_; ++i) unblock(vcpus_[i], Vcpu::CopyWait);
 }

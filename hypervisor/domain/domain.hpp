@@ -39,6 +39,7 @@ class Domain {
     // A vCPU's write met a page without permission: true if it is to be retried (which may be after a wait, when the page
     // is held and the pool full), false if it can't be. `walk`: it was its MMU's, for a translation.
     bool write_fault(Vcpu& v, Ipa at, bool walk);
+    void access_fault(Ipa at);
     void wake_copy_waiters();  // under mm_lock
     CopyPool copies;
     bool holding = false;  // pages may be held

@@ -83,7 +83,7 @@ void data_abort(Vcpu& v, std::uint64_t esr) {
     const Abort a{esr};
     const std::uint64_t far = FarEl2::read();
     Ipa ipa;
-    if (!a.translation() && !a.permission()) return inject_external_abort(v, false, far);
+    if (!a.translation() && !a.permission() && !a.access_flag()) return inject_external_abort(v, false, far);
     if (!faulting_ipa(a, far, ipa)) return;  // stage 1 changed under it: run it again
     if (a.permission()) {
         v.count(abi::ExitKind::DirtyFault);
@@ -92,6 +92,7 @@ void data_abort(Vcpu& v, std::uint64_t esr) {
         return;
     }
     v.count(abi::ExitKind::Stage2Fault);
+    if (a.access_flag()) return v.domain->access_fault(ipa);
     if (mapped(*v.domain, ipa)) return;  // a block was being split; it is there now
     mmio(v, a, ipa, far);
 }
@@ -101,6 +102,7 @@ void instruction_abort(Vcpu& v, std::uint64_t esr) {
     const Abort a{esr};
     const std::uint64_t far = FarEl2::read();
     const Ipa ipa(field(HpfarEl2::read(), 4, 40) << 12 | (far & (kPage - 1)));
+    if (a.access_flag()) return v.domain->access_fault(ipa);
     if (a.permission() && a.walk()) {
         if (v.domain->write_fault(v, ipa, true)) return;
     } else if (a.translation() && mapped(*v.domain, ipa)) {

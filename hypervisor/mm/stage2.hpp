@@ -6,6 +6,7 @@
 //   std::uint64_t* alloc_tables(unsigned order);  void free_tables(std::uint64_t*, unsigned order);
 //   Pa pa(const std::uint64_t*);  std::uint64_t* table(Pa);
 //   void store(std::uint64_t* slot, std::uint64_t v);
+//   std::uint64_t exchange(std::uint64_t* slot, std::uint64_t v);   // atomic, otherwise as store()
 //   void put(slot, v);    // no barrier after it: a flush follows, or the next look under the lock is soon enough
 //   std::uint64_t fetch_clear(slot, mask), fetch_set(slot, mask);     // atomic: hardware updates entries too
 //   void flush_all(vttbr), flush_page(vttbr, Ipa), flush_page_local(vttbr, Ipa);   // with the barriers around them
@@ -48,7 +49,8 @@ class BasicStage2 {
     std::uint64_t table_pages() const { return tables_; }
 
     // Maps [ipa, ipa + size) to pa on, page aligned, nothing mapped there yet (else Overlap). On NoMemory what was
-    // mapped by this call is unmapped again.
+    // mapped by this call is unmapped again. `attributes` without AF: the first access sets it, by
+    // hardware (VTCR_EL2.HA) or by access_fault().
     MapStatus map(Ipa ipa, Pa pa, std::uint64_t size, std::uint64_t attributes) {
         if (ipa.v >= kIpaSize || size > kIpaSize - ipa.v) return MapStatus::OutOfRange;
         std::uint64_t done = 0;
@@ -67,7 +69,7 @@ class BasicStage2 {
                 unmap(ipa, done);
                 return status;
             }
-            env_->store(slot, (pa + done).v | attributes | pte::AF | pte::leaf_bits(level));
+            env_->store(slot, (pa + done).v | attributes | pte::leaf_bits(level));
             done += pte::span(level);
         }
         return MapStatus::Ok;
@@ -98,6 +100,35 @@ class BasicStage2 {
         if (ipa.v >= kIpaSize) return level = 1, 0;
         const std::uint64_t e = *const_cast<BasicStage2*>(this)->walk(ipa, level);
         return pte::is_leaf(e, level) ? e : 0;
+    }
+
+    // Pages with the access flag into sink(word, bits) (word 0 = the first 64 pages from `ipa`, which is chunk aligned),
+    // over RAM mapped in 2 MiB chunks; how many words that were. A block's flag is that of all its pages. Of memory mapped without AF: what may have
+    // been read or written since, on whatever way (D8.5.2); a write that comes later is in the log, if that is armed. A
+    // flag that is set never goes: a TLB that may write through an entry has found it set.
+    template <class Sink>
+    std::uint64_t accessed(Ipa ipa, std::uint64_t size, Sink&& sink) {
+        std::uint64_t words = 0;
+        for_each_parent(ipa, size, [&](std::uint64_t* parent, Ipa at) {
+            const std::uint64_t e = __atomic_load_n(parent, __ATOMIC_RELAXED);
+            for (unsigned w = 0; w < 8; ++w) {
+                std::uint64_t bits = 0;
+                if (pte::is_leaf(e, 2)) bits = (e & pte::AF) != 0 ? ~0ull : 0;
+                if (pte::is_table(e, 2)) bits = accessed_pages(table_at(e) + w * 64);
+                if (bits == 0) continue;
+                ++words;
+                sink((at - ipa) / kPage / 64 + w, bits);
+            }
+        });
+        return words;
+    }
+
+    // An access met an entry without the flag. It is to be retried, whatever is there by now: entries without it are in no TLB.
+    void access_fault(Ipa ipa) {
+        if (ipa.v >= kIpaSize) return;
+        unsigned level;
+        std::uint64_t* slot = walk(ipa, level);
+        if (pte::is_leaf(__atomic_load_n(slot, __ATOMIC_RELAXED), level)) env_->fetch_set(slot, pte::AF);
     }
 
     // --- dirty log, over RAM mapped in 2 MiB chunks ------------------------------------------------------------
@@ -187,7 +218,8 @@ class BasicStage2 {
                     const std::uint64_t e = __atomic_load_n(slot, __ATOMIC_RELAXED);
                     if ((e & s2::W) == 0 && (asked >> i & 1) == 0) continue;
                     if ((e & (s2::Writable | pte::Valid)) != (s2::Writable | pte::Valid)) continue;
-                    env_->put(slot, (e & ~(s2::W | s2::DBM)) | s2::Held);
+                    env_->put(slot,
+                              (e & ~(s2::W | s2::DBM)) | s2::Held | pte::AF);  // hardware has nothing to set
                     bits |= 1ull << i;
                     ++count;
                 }
@@ -297,27 +329,40 @@ class BasicStage2 {
     bool split(std::uint64_t* slot, unsigned level, Ipa at) {
         std::uint64_t* t = new_table();
         if (t == nullptr) return false;
-        const std::uint64_t e = *slot, step = pte::span(level + 1);
+        const std::uint64_t step = pte::span(level + 1);
+        const std::uint64_t e =
+            env_->exchange(slot, 0);        // with the flag that hardware may have set a moment ago
         for (unsigned i = 0; i < 512; ++i)  // nothing walks it yet: no store() with its barrier
             t[i] = ((e & pte::kAddress) + i * step) | (e & s2::kAttributes) | pte::leaf_bits(level + 1);
-        env_->store(slot, 0);
         env_->flush_page(vttbr_, at);
         env_->store(slot, env_->pa(t).v | pte::Valid | pte::Table);
         return true;
     }
 
-    // Whether a table of pages says what one block could say.
+    static std::uint64_t accessed_pages(const std::uint64_t* entries) {
+        std::uint64_t bits = 0;
+        for (unsigned i = 0; i < 64; ++i) {
+            const std::uint64_t e = __atomic_load_n(&entries[i], __ATOMIC_RELAXED);
+            if (pte::is_leaf(e, 3) && (e & pte::AF) != 0) bits |= 1ull << i;
+        }
+        return bits;
+    }
+
+    // Whether a table of pages says what one block could say, but for the access flags: hardware sets them meanwhile.
     static bool can_join(const std::uint64_t* table) {
-        const std::uint64_t first = table[0];
+        const std::uint64_t first = table[0] | pte::AF;
         if (!pte::is_leaf(first, 3) || ((first & pte::kAddress) & (kChunk - 1)) != 0) return false;
         for (unsigned i = 1; i < 512; ++i)
-            if (table[i] != first + i * kPage) return false;
+            if ((__atomic_load_n(&table[i], __ATOMIC_RELAXED) | pte::AF) != first + i * kPage) return false;
         return true;
     }
-    // `parent` held the table and is invalid, and flushed, by now.
+    // `parent` held the table and is invalid, and flushed, by now: the table doesn't change any more.
     void join(std::uint64_t* parent) {
         std::uint64_t* table = table_at(*parent);
-        env_->store(parent, (table[0] & pte::kAddress) | (table[0] & s2::kAttributes) | pte::leaf_bits(2));
+        std::uint64_t flags = 0;
+        for (unsigned i = 0; i < 512; ++i) flags |= table[i] & pte::AF;
+        env_->store(parent,
+                    (table[0] & pte::kAddress) | (table[0] & s2::kAttributes) | flags | pte::leaf_bits(2));
         env_->free_tables(table, 0);
         --tables_;
     }

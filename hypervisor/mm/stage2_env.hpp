@@ -18,6 +18,11 @@ class Stage2Env {
         __atomic_store_n(slot, v, __ATOMIC_RELEASE);
         dsb_ishst();  // visible to the walkers before anything that relies on it
     }
+    std::uint64_t exchange(std::uint64_t* slot, std::uint64_t v) {
+        const std::uint64_t old = __atomic_exchange_n(slot, v, __ATOMIC_ACQ_REL);
+        dsb_ishst();
+        return old;
+    }
     void put(std::uint64_t* slot, std::uint64_t v) { __atomic_store_n(slot, v, __ATOMIC_RELAXED); }
     std::uint64_t fetch_clear(std::uint64_t* slot, std::uint64_t mask) {
         return __atomic_fetch_and(slot, ~mask, __ATOMIC_RELAXED);

@@ -30,6 +30,7 @@ TEST(Abort, EveryFaultStatusIsOneKindAtMost) {
     for (std::uint64_t status = 0; status < 64; ++status) {
         const Abort a{status};
         EXPECT_EQ(a.translation(), status >= 0x04 && status <= 0x07) << status;
+        EXPECT_EQ(a.access_flag(), status >= 0x08 && status <= 0x0b) << status;
         EXPECT_EQ(a.permission(), status >= 0x0c && status <= 0x0f) << status;
     }
 }

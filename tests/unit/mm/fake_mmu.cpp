@@ -126,6 +126,13 @@ void FakeMmu::store(std::uint64_t* slot, std::uint64_t v) {
     *slot = v;
     after_change();
 }
+// Between the caller's last look and this, guests go on.
+std::uint64_t FakeMmu::exchange(std::uint64_t* slot, std::uint64_t v) {
+    after_change();
+    const std::uint64_t before = *slot;
+    store(slot, v);
+    return before;
+}
 std::uint64_t FakeMmu::fetch_clear(std::uint64_t* slot, std::uint64_t mask) {
     const std::uint64_t before = *slot;
     check_change(slot, before, before & ~mask);
@@ -176,6 +183,15 @@ std::optional<std::pair<unsigned, std::uint64_t>> FakeMmu::cached_leaf(const Cpu
 }
 
 std::uint64_t* FakeMmu::walk(Cpu& c, Ipa ipa, unsigned& level) {
+    std::uint64_t* slot = find(c, ipa, level);
+    if (slot == nullptr || (*slot & pte::AF) != 0) return slot;
+    if (!sets_access_flags) return nullptr;
+    *slot |= pte::AF;
+    ++hw_accessed;
+    return slot;
+}
+
+std::uint64_t* FakeMmu::find(Cpu& c, Ipa ipa, unsigned& level) {
     std::uint64_t* t = root_;
     std::uint64_t index = ipa.v >> pte::shift(1);
     for (level = 1;; ++level) {
@@ -184,10 +200,7 @@ std::uint64_t* FakeMmu::walk(Cpu& c, Ipa ipa, unsigned& level) {
         if (level < 3)
             if (const auto it = c.table[level].find(key(ipa, level)); it != c.table[level].end())
                 e = it->second;
-        if (pte::is_leaf(e, level)) {
-            if ((e & pte::AF) == 0) complain("a leaf without its access flag", ipa);
-            return slot;
-        }
+        if (pte::is_leaf(e, level)) return slot;
         if (!pte::is_table(e, level)) return nullptr;
         c.table[level][key(ipa, level)] = e;
         t = table(Pa(e & pte::kAddress));
@@ -205,7 +218,8 @@ Translation FakeMmu::access(unsigned cpu, Ipa ipa, Access kind) {
             e = hit->second;
         } else {
             const std::uint64_t* slot = walk(c, ipa, level);
-            if (slot == nullptr) return {Outcome::TranslationFault};
+            if (slot == nullptr)
+                return {find(c, ipa, level) != nullptr ? Outcome::AccessFlagFault : Outcome::TranslationFault};
             e = c.leaf[level][key(ipa, level)] = *slot;
         }
         const Pa out((e & pte::kAddress) + (ipa.v & (pte::span(level) - 1)));
@@ -233,7 +247,7 @@ void FakeMmu::audit() {
                 const Ipa ipa(k << pte::shift(l));
                 Cpu fresh;
                 unsigned level;
-                const std::uint64_t* slot = walk(fresh, ipa, level);
+                const std::uint64_t* slot = find(fresh, ipa, level);
                 if (slot == nullptr) {
                     complain("a TLB still translates what was unmapped", ipa);
                     continue;
@@ -241,6 +255,7 @@ void FakeMmu::audit() {
                 const std::uint64_t now = (*slot & pte::kAddress) + (ipa.v & (pte::span(level) - 1));
                 if (level != l || now != (e & pte::kAddress))
                     complain("a TLB translates otherwise than the tables", ipa);
+                if ((*slot & pte::AF) == 0) complain("a TLB holds an entry without its access flag", ipa);
                 if ((e & ~*slot & (s2::R | s2::W)) != 0)
                     complain("a TLB grants a permission that was taken away", ipa);
             }

@@ -1,6 +1,6 @@
 // BasicStage2's Env on the build host: table memory from a real BuddyPool, and CPUs with the worst TLB the architecture
 // allows. It never forgets an entry by itself, prefers a cached entry to memory, caches tables as well as leaves,
-// walks speculatively after every store to a table, and sets dirty bits as FEAT_HAFDBS does. So a missing TLBI shows
+// walks speculatively after every store to a table, and sets access flags and dirty bits as FEAT_HAFDBS does. So a missing TLBI shows
 // as a stale permission or a table freed while a walker still knows it, and a change without break-before-make
 // (D8.14.1) shows at the store that makes it. `violations` says what was seen.
 #pragma once
@@ -24,7 +24,7 @@ struct NoLock {
 };
 
 enum class Access : std::uint8_t { Read, Write };
-enum class Outcome : std::uint8_t { Done, TranslationFault, PermissionFault };
+enum class Outcome : std::uint8_t { Done, TranslationFault, AccessFlagFault, PermissionFault };
 struct Translation {
     Outcome outcome;
     Pa pa{};
@@ -43,6 +43,7 @@ class FakeMmu {
     Pa pa(const std::uint64_t* t) const { return pool_.pa(t); }
     std::uint64_t* table(Pa p) const { return static_cast<std::uint64_t*>(pool_.ptr(p)); }
     void store(std::uint64_t* slot, std::uint64_t v);
+    std::uint64_t exchange(std::uint64_t* slot, std::uint64_t v);
     void put(std::uint64_t* slot, std::uint64_t v) { store(slot, v); }
     std::uint64_t fetch_clear(std::uint64_t* slot, std::uint64_t mask);
     std::uint64_t fetch_set(std::uint64_t* slot, std::uint64_t mask);
@@ -55,10 +56,11 @@ class FakeMmu {
 
     // --- the test's side ------------------------------------------------------------------------------------------
     std::vector<std::string> violations;
-    unsigned self = 0;                               // the CPU the hypervisor runs on
-    std::vector<Ipa> speculate;                      // addresses that CPUs walk on their own accord
-    std::function<void()> between;                   // runs after each change of a table: other CPUs' guests
-    unsigned writes = 0, flushes = 0, hw_dirty = 0;  // counted
+    bool sets_access_flags = true;  // VTCR_EL2.HA
+    unsigned self = 0;              // the CPU the hypervisor runs on
+    std::vector<Ipa> speculate;     // addresses that CPUs walk on their own accord
+    std::function<void()> between;  // runs after each change of a table: other CPUs' guests
+    unsigned writes = 0, flushes = 0, hw_dirty = 0, hw_accessed = 0;  // counted
     std::uint64_t free_pages() const { return pool_.available(); }
     void take_memory(std::uint64_t leave);  // exhausts the pool but for so many pages
     void give_memory_back();
@@ -88,6 +90,9 @@ class FakeMmu {
     void check_vttbr(std::uint64_t vttbr);
     std::optional<std::pair<unsigned, std::uint64_t>> cached_leaf(const Cpu& c, Ipa ipa);
     // The slot of the leaf for `ipa` as this CPU would find it, through what it has cached; null: translation fault.
+    std::uint64_t* find(Cpu& c, Ipa ipa, unsigned& level);
+    // As a walk for an access does: the flag is set before anything is cached. Null if there is no leaf, or one
+    // without the flag that software is to set.
     std::uint64_t* walk(Cpu& c, Ipa ipa, unsigned& level);
     void drop(Cpu& c, Ipa ipa);
     void complain(const std::string& what, Ipa at);
