@@ -254,6 +254,7 @@ transport::Result<void> Incoming::receive_state(transport::Channel& c) {
     // While the last pages are still on their way.
     if (auto r = load(*machine, devices); !r) return r;
     if (auto r = wait_round(end->final_round); !r) return r;
+    guest_.memory().came_with(written_);
     if (event(TargetEvent::StateLoaded) != TargetAction::SendReady) return ended();
     if (auto r = tell(Record::Ready); !r) return r;
     if (auto r = wait_for_commit(c); !r) return r;

@@ -147,6 +147,16 @@ vmm::Result<std::uint64_t> Outgoing::collect() {
     return n;
 }
 
+// The first round: what was never used is zero on both sides. Device models' writes have the kernel and the ramdisk among them
+// that were booted from.
+vmm::Result<void> Outgoing::everything() {
+    guest_.memory().take_device_writes(dirty_);
+    guest_.memory().add_ever_written(dirty_);
+    auto r = guest_.machine().accessed(dirty_);
+    first_round_bytes_ = static_cast<double>(dirty_.count()) * kPageBytes;
+    return r;
+}
+
 void Outgoing::send_in_parallel(const std::function<void(unsigned)>& body, std::uint64_t pages) {
     std::mutex m;
     std::condition_variable finished;
@@ -213,13 +223,10 @@ vmm::Result<void> Outgoing::copy() {
             mode = abi::DirtyLogMode::WriteProtect;
         auto r = guest_.machine().dirty_log(mode);
         if (r) guest_.set_state(vmm::GuestState::Migrating);
-        // What device models wrote so far (the kernel and ramdisk that were booted from, too) is in the first round.
-        guest_.memory().take_device_writes(dirty_);
-        return r;
+        return r ? everything() : r;
     });
     if (!on) return on;
     rehearse();
-    dirty_.fill();
     for (;;) {
         if (auto r = check(); !r) return r;
         auto s = send_round(false);
@@ -251,9 +258,8 @@ void Outgoing::report(const char* phase, std::uint64_t remaining) {
     for (auto& w : senders_) sent += w->bytes_sent();
     const double elapsed = seconds_since(started_),
                  rate = elapsed > 0 ? static_cast<double>(sent) / elapsed : 0;
-    const double all = static_cast<double>(guest_.memory().size());
-    const double left =
-        round_ == 0 ? std::max(0.0, all - static_cast<double>(sent)) : static_cast<double>(remaining) * 4096;
+    const double left = round_ == 0 ? std::max(0.0, first_round_bytes_ - static_cast<double>(sent))
+                                    : static_cast<double>(remaining) * 4096;
     // Each round leaves dirty/bandwidth of itself to the next: a geometric series.
     const double again = rate > 0 ? std::min(0.9, precopy_.dirty_bytes_per_second() / rate) : 0;
     const double eta = rate > 0 ? left / rate / (1 - again) : 0;

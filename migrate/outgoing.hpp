@@ -92,6 +92,7 @@ class Outgoing {
         SourceEvent e);  // makes the move; resuming and asking are carried out, the rest is the caller's
     void ask();
     vmm::Result<void> resume_guest();  // on the guest's thread
+    vmm::Result<void> everything();    // into dirty_; on the guest's thread
     vmm::Result<std::uint64_t> collect();
     vmm::Result<void> check() const;
     template <class T>
@@ -106,7 +107,7 @@ class Outgoing {
     Eta eta_;
     dirtylog::Bitmap dirty_;
     std::uint32_t round_ = 0;
-    double last_percent_ = 0;
+    double last_percent_ = 0, first_round_bytes_ = 0;
     std::chrono::steady_clock::time_point started_, last_report_;
     std::chrono::steady_clock::time_point part_;  // when the part of the downtime that runs began
     std::vector<LateFrame> late_;                 // taken for a guest that may not start; guest's thread

@@ -4,6 +4,7 @@
 // no stage-2 fault.
 #pragma once
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -22,7 +23,8 @@ struct WriteWatch {
 class GuestMemory {
   public:
     // `ram` is not owned. Its size is a multiple of 2 MiB.
-    explicit GuestMemory(std::span<std::uint8_t> ram) : ram_(ram), written_(ram.size() / 4096) {}
+    explicit GuestMemory(std::span<std::uint8_t> ram)
+        : ram_(ram), written_(ram.size() / 4096), ever_((ram.size() + kChunk - 1) / kChunk) {}
 
     std::uint64_t size() const { return ram_.size(); }
     std::uint64_t pages() const { return ram_.size() / 4096; }
@@ -51,14 +53,36 @@ class GuestMemory {
         const std::uint64_t first = (gpa - abi::kRamBase) / 4096,
                             last = (gpa - abi::kRamBase + length - 1) / 4096;
         for (std::uint64_t p = first; p <= last; ++p) written_.set(p);
+        for (std::uint64_t c = first / kChunkPages; c <= last / kChunkPages; ++c)
+            if (!ever_.test(c)) ever_.set(c);
+    }
+    // Others than device models write it, or have: all of it counts as written by them.
+    void mark_all_written() { ever_.fill(); }
+    // It was new before these pages came from elsewhere; only they count. While no device model writes.
+    void came_with(const dirtylog::BitmapView& pages) {
+        ever_.drain([](std::uint64_t, std::uint64_t) {});
+        pages.for_each([this](std::uint64_t w, std::uint64_t) { ever_.set(w * 64 / kChunkPages); });
     }
 
     // Pages device models wrote since the last call, moved into `into`.
     void take_device_writes(dirtylog::Bitmap& into) { written_.drain_into(into); }
+    // Adds all pages that device models have written since this was made, whoever took them meanwhile, or more (2 MiB). Others
+    // have only what the guest wrote; new memory is zero.
+    void add_ever_written(dirtylog::Bitmap& into) const {
+        ever_.for_each([&](std::uint64_t w, std::uint64_t chunks) {
+            for (; chunks != 0; chunks &= chunks - 1) {
+                const std::uint64_t chunk = w * 64 + static_cast<std::uint64_t>(std::countr_zero(chunks));
+                for (std::uint64_t i = 0; i < kChunkPages / 64; ++i)
+                    into.or_word(chunk * (kChunkPages / 64) + i, ~0ull);
+            }
+        });
+    }
 
   private:
+    static constexpr std::uint64_t kChunk = 2u << 20, kChunkPages = kChunk / 4096;
     std::span<std::uint8_t> ram_;
     dirtylog::Bitmap written_;
+    dirtylog::Bitmap ever_;  // a bit a chunk
     std::atomic<WriteWatch*> watch_{nullptr};
 };
 

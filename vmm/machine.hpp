@@ -69,6 +69,9 @@ class Machine {
     virtual Result<void> dirty_log(abi::DirtyLogMode mode) = 0;
     // Moves the pages dirtied since the last harvest into `into` (one bit a 4 KiB page of RAM) and re-arms.
     virtual Result<std::uint64_t> harvest(dirtylog::Bitmap& into) = 0;
+    // Adds the pages that the guest may have accessed since this machine was made, or more; the others hold what they held
+    // then. With the log on: up to now, and what is written later is harvested.
+    virtual Result<void> accessed(dirtylog::Bitmap& into) = 0;
 
     virtual Checkpointer* checkpoints() { return nullptr; }  // null: this machine can't
 

@@ -96,6 +96,10 @@ class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
         log_.drain_into(into);
         return n;
     }
+    vmm::Result<void> accessed(dirtylog::Bitmap& into) override {
+        for (std::uint64_t p = 0; p < std::min(used_pages, into.pages()); ++p) into.set(p);
+        return {};
+    }
     vmm::Checkpointer* checkpoints() override { return this; }
     vmm::Result<abi::GuestStats> stats() override { return abi::GuestStats{}; }
     int event_fd() const override { return -1; }
@@ -136,6 +140,7 @@ class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
     std::atomic<unsigned> pages_per_ms{0}, throttle{0}, most_throttled{0};
     std::atomic<bool> fail_run{false}, fail_load{false};
     abi::DirtyLogMode mode = abi::DirtyLogMode::Off;
+    std::uint64_t used_pages = ~0ull;  // by the guest, from its first on
 
   private:
     vmm::Result<void> start(abi::DirtyLogMode m) override { return dirty_log(m); }

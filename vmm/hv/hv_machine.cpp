@@ -148,12 +148,13 @@ Result<void> HvMachine::dirty_log(abi::DirtyLogMode mode) {
     return simple(abi::Op::DirtyLog, "switch dirty log", {static_cast<std::uint64_t>(mode)});
 }
 
-Result<std::uint64_t> HvMachine::harvest(dirtylog::Bitmap& into) {
+// What `op` says of all pages, into `into`; the sum of its results.
+Result<std::uint64_t> HvMachine::collect(abi::Op op, const char* what, dirtylog::Bitmap& into) {
     const std::uint64_t pages = config_.memory->pages();
     std::uint64_t count = 0;
     for (std::uint64_t first = 0; first < pages; first += kHarvestPages) {
         const std::uint64_t n = std::min(kHarvestPages, pages - first);
-        auto r = function_->run(abi::Op::Harvest, "harvest dirty log", {first, n});
+        auto r = function_->run(op, what, {first, n});
         if (!r) return tl::unexpected(r.error());
         if (r->results[0] == 0) continue;
         count += r->results[0];
@@ -162,6 +163,13 @@ Result<std::uint64_t> HvMachine::harvest(dirtylog::Bitmap& into) {
                   [&](std::uint64_t w, std::uint64_t bits) { into.or_word(w, bits); });
     }
     return count;
+}
+Result<std::uint64_t> HvMachine::harvest(dirtylog::Bitmap& into) {
+    return collect(abi::Op::Harvest, "harvest dirty log", into);
+}
+Result<void> HvMachine::accessed(dirtylog::Bitmap& into) {
+    if (auto r = collect(abi::Op::Accessed, "read access flags", into); !r) return tl::unexpected(r.error());
+    return {};
 }
 
 Result<abi::GuestStats> HvMachine::stats() {

@@ -32,6 +32,7 @@ class HvMachine final : public Machine {
     bool has_hardware_dirty_log() const override { return hardware_dirty_; }
     Result<void> dirty_log(abi::DirtyLogMode mode) override;
     Result<std::uint64_t> harvest(dirtylog::Bitmap& into) override;
+    Result<void> accessed(dirtylog::Bitmap& into) override;
     Checkpointer* checkpoints() override { return &checkpointer_; }
     Result<abi::GuestStats> stats() override;
     int event_fd() const override { return function_->interrupt_fd(); }
@@ -41,6 +42,7 @@ class HvMachine final : public Machine {
     HvMachine(std::unique_ptr<ControlFunction> f, HugeMemory& huge, const MachineConfig& c)
         : function_(std::move(f)), huge_(huge), config_(c), checkpointer_(*function_, *c.memory, huge) {}
     void answer_exit(unsigned vcpu, MachineEvents& to);
+    Result<std::uint64_t> collect(abi::Op op, const char* what, dirtylog::Bitmap& into);
     template <class T>
     Result<T> get(abi::Op op, const char* what, std::uint64_t index = 0);
     template <class T>

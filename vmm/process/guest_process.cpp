@@ -60,6 +60,7 @@ Result<void> GuestProcess::build() {
     if (!huge) return tl::unexpected(huge.error());
     huge_ = std::move(*huge);
     memory_ = std::make_unique<GuestMemory>(huge_->bytes().first(ram));
+    if (options_.incoming) memory_->mark_all_written();  // by the one that brings it
     if (!options_.log_file.empty()) log_ = std::make_unique<ConsoleLog>(options_.log_file);
 
     if (auto r = make_machine(); !r) return r;
