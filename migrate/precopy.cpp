@@ -4,6 +4,11 @@
 #include <cstdio>
 
 namespace proa::migrate {
+namespace {
+
+constexpr double kLeastPerPage = 8, kMostPerPage = 4096 + 64;  // its entry; all of it, with what goes around it
+
+}  // namespace
 
 // A round takes as long as the pages that are left, and leaves what the guest writes meanwhile.
 bool Precopy::another_pays(std::uint64_t pages_dirty) const {
@@ -15,14 +20,16 @@ bool Precopy::another_pays(std::uint64_t pages_dirty) const {
 
 Verdict Precopy::after_round(const RoundFacts& f) {
     ++rounds_;
+    // The first round had zero pages to look for, and waited for the destination's memory: no sample beside others.
     if (f.took > Seconds(0) && f.wire_bytes > 0) {
         const double now = static_cast<double>(f.wire_bytes) / f.took.count();
-        bandwidth_ = bandwidth_ == 0 ? now : 0.5 * bandwidth_ + 0.5 * now;
+        bandwidth_ = bandwidth_ == 0 || rounds_ == 2 ? now : 0.5 * bandwidth_ + 0.5 * now;
     }
-    // Not of zero pages: most of the first round may be that, and what the guest writes is not.
-    if (f.pages_sent > f.pages_zero)
-        bytes_per_page_ = std::max(
-            64.0, static_cast<double>(f.wire_bytes) / static_cast<double>(f.pages_sent - f.pages_zero));
+    // Of the first round's pages most may be zero, which says nothing about those that the guest writes; later rounds are those.
+    const std::uint64_t counted = rounds_ == 1 ? f.pages_sent - f.pages_zero : f.pages_sent;
+    if (counted > 0)
+        bytes_per_page_ = std::clamp(static_cast<double>(f.wire_bytes) / static_cast<double>(counted),
+                                     kLeastPerPage, kMostPerPage);
     dirty_.sample(f.pages_dirty, f.took.count());
     const double left = static_cast<double>(f.pages_dirty) * bytes_per_page_;
     predicted_ = Seconds(bandwidth_ > 0 ? left / bandwidth_ : 0) + policy_.switch_cost;

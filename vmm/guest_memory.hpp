@@ -72,8 +72,9 @@ class GuestMemory {
         ever_.for_each([&](std::uint64_t w, std::uint64_t chunks) {
             for (; chunks != 0; chunks &= chunks - 1) {
                 const std::uint64_t chunk = w * 64 + static_cast<std::uint64_t>(std::countr_zero(chunks));
-                for (std::uint64_t i = 0; i < kChunkPages / 64; ++i)
-                    into.or_word(chunk * (kChunkPages / 64) + i, ~0ull);
+                const std::uint64_t first = chunk * kChunkPages / 64;
+                for (std::uint64_t i = first; i < first + kChunkPages / 64 && i < into.words(); ++i)
+                    into.or_word(i, ~0ull);
             }
         });
     }

@@ -10,7 +10,7 @@
 
 namespace proa::abi {
 
-inline constexpr std::uint32_t kAbiVersion = 2;
+inline constexpr std::uint32_t kAbiVersion = 3;
 inline constexpr std::uint64_t kMagic = 0x414f'5250;  // "PROA"
 
 // PCI identity. Domain 1, bus 0; device 0 is the host function, devices 1..kGuestSlots the guest slots.

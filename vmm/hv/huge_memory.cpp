@@ -43,6 +43,12 @@ Result<int> create_huge_memfd(const std::string& name, std::uint64_t bytes) {
 }
 
 Result<std::unique_ptr<HugeMemory>> HugeMemory::map(int fd, std::uint64_t bytes) {
+    struct stat st {};
+    if (::fstat(fd, &st) == 0 && st.st_blocks != 0) {
+        ::close(fd);
+        return fail("this memory was used before",
+                    "a guest's begins as zeros, which its moves rely on: hand proa-vm a new memfd");
+    }
     void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (p == MAP_FAILED) {
         auto e = fail(std::string("cannot map guest memory: ") + std::strerror(errno), pool_remedy(bytes));

@@ -102,11 +102,32 @@ TEST(Precopy, ZeroPagesOfTheFirstRoundSayNothingAboutTheNext) {
     EXPECT_EQ(v, Verdict::CopyAgain) << "another short round saves a tenth of a second";
 }
 
-TEST(Precopy, ARoundOfZeroPagesLeavesThePredictionAsItWas) {
+TEST(Precopy, AGuestThatWritesZerosIsPredictedByWhatThoseTake) {
+    PrecopyPolicy policy;
+    policy.give_up = true;
+    Precopy p(policy);
+    (void)p.after_round({100'000, 0, 100'000 * 4096, Seconds(4), 50'000});
+    // Round after round 50'000 pages, all but a hundred zero, in 50 ms.
+    Verdict v = Verdict::CopyAgain;
+    for (int i = 0; i < 5 && v == Verdict::CopyAgain; ++i)
+        v = p.after_round({50'000, 49'900, 49'900 * 8 + 100 * 4104, Seconds(0.05), 50'000});
+    EXPECT_EQ(v, Verdict::StopGuest);
+    EXPECT_EQ(p.reason(), "");
+    EXPECT_NEAR(p.predicted_downtime().count(), 0.05 + 0.03, 0.02);
+}
+
+TEST(Precopy, AFirstRoundThatWaitedIsForgottenOnceAnotherWasMeasured) {
     Precopy p({});
-    (void)p.after_round({1'000, 0, 1'000 * 4096, Seconds(0.04), 1'000});
-    (void)p.after_round({1'000, 1'000, 16'000, Seconds(0.00016), 500});
-    EXPECT_NEAR(p.predicted_downtime().count(), 0.02 + 0.03, 2e-3);
+    (void)p.after_round({250'000, 0, 250'000ull * 4096, Seconds(30), 5'000});  // for the destination's memory
+    EXPECT_EQ(p.after_round({5'000, 0, 5'000 * 4096, Seconds(0.02), 5'000}), Verdict::StopGuest);
+    EXPECT_NEAR(p.wire_bytes_per_second(), 1.024e9, 1);
+}
+
+TEST(Precopy, NoPageIsExpectedToTakeMoreThanItself) {
+    Precopy p({});
+    // Four million pages that are used and zero again, and a few with something in them.
+    (void)p.after_round({4'005'000, 4'000'000, 4'000'000ull * 8 + 5'000ull * 4104, Seconds(1), 10'000});
+    EXPECT_LT(p.predicted_downtime().count(), 0.03 + 10'000 * 4200 / 52.5e6);
 }
 
 TEST(Precopy, AGuestThatOutrunsTheLinkIsStoppedAnywayAndTheReasonSaid) {
