@@ -56,7 +56,7 @@ class GuestMemory {
         for (std::uint64_t c = first / kChunkPages; c <= last / kChunkPages; ++c)
             if (!ever_.test(c)) ever_.set(c);
     }
-    // Others than device models write it, or have: all of it counts as written by them.
+    // Others than device models write it, or have (a move that arrives, a backup): all of it counts as written by them.
     void mark_all_written() { ever_.fill(); }
     // It was new before these pages came from elsewhere; only they count. While no device model writes.
     void came_with(const dirtylog::BitmapView& pages) {

@@ -39,8 +39,8 @@ class Domain {
     // A vCPU's write met a page without permission: true if it is to be retried (which may be after a wait, when the page
     // is held and the pool full), false if it can't be. `walk`: it was its MMU's, for a translation.
     bool write_fault(Vcpu& v, Ipa at, bool walk);
-    void access_fault(Ipa at);
-    void wake_copy_waiters();  // under mm_lock
+    void access_fault(Ipa at);  // an access met memory without the access flag: it is to be retried
+    void wake_copy_waiters();   // under mm_lock
     CopyPool copies;
     bool holding = false;  // pages may be held
     std::uint64_t copied_pages = 0, copy_waits = 0;

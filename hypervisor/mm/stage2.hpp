@@ -102,10 +102,10 @@ class BasicStage2 {
         return pte::is_leaf(e, level) ? e : 0;
     }
 
-    // Pages with the access flag into sink(word, bits) (word 0 = the first 64 pages from `ipa`, which is chunk aligned),
-    // over RAM mapped in 2 MiB chunks; how many words that were. A block's flag is that of all its pages. Of memory mapped without AF: what may have
-    // been read or written since, on whatever way (D8.5.2); a write that comes later is in the log, if that is armed. A
-    // flag that is set never goes: a TLB that may write through an entry has found it set.
+    // Pages with the access flag into sink(word, bits) (word 0 = the first 64 pages from `ipa`, which is chunk aligned), over
+    // RAM mapped in 2 MiB chunks; returns how many words that were. A block's flag is that of all its pages. Of memory mapped
+    // without AF: what may have been read or written since, whoever set the flag; a write that comes later is in the log, if
+    // that is armed. A flag that is set never goes: a TLB that may write through an entry has found it set.
     template <class Sink>
     std::uint64_t accessed(Ipa ipa, std::uint64_t size, Sink&& sink) {
         std::uint64_t words = 0;
@@ -218,8 +218,8 @@ class BasicStage2 {
                     const std::uint64_t e = __atomic_load_n(slot, __ATOMIC_RELAXED);
                     if ((e & s2::W) == 0 && (asked >> i & 1) == 0) continue;
                     if ((e & (s2::Writable | pte::Valid)) != (s2::Writable | pte::Valid)) continue;
-                    env_->put(slot,
-                              (e & ~(s2::W | s2::DBM)) | s2::Held | pte::AF);  // hardware has nothing to set
+                    // With AF, so that hardware has nothing to set in a held entry.
+                    env_->put(slot, (e & ~(s2::W | s2::DBM)) | s2::Held | pte::AF);
                     bits |= 1ull << i;
                     ++count;
                 }

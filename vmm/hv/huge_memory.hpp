@@ -18,7 +18,8 @@ Result<int> create_huge_memfd(const std::string& name, std::uint64_t bytes);
 class HugeMemory {
   public:
     static constexpr std::uint64_t kChunk = 2ull << 20;
-    // Takes `fd`, which nobody has written yet. May be written as it is, by this process alone; what others are given the address of is populated first.
+    // Takes `fd`; one that was written before is refused. May be written as it is, by this process alone; what others are given
+    // the address of is populated first.
     static Result<std::unique_ptr<HugeMemory>> map(int fd, std::uint64_t bytes);
     ~HugeMemory();
     // More of the same memfd, behind what it has (nothing was appended yet); it shrinks again with the piece, which goes first.

@@ -187,7 +187,6 @@ std::uint64_t* FakeMmu::walk(Cpu& c, Ipa ipa, unsigned& level) {
     if (slot == nullptr || (*slot & pte::AF) != 0) return slot;
     if (!sets_access_flags) return nullptr;
     *slot |= pte::AF;
-    ++hw_accessed;
     return slot;
 }
 

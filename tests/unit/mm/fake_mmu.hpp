@@ -56,11 +56,11 @@ class FakeMmu {
 
     // --- the test's side ------------------------------------------------------------------------------------------
     std::vector<std::string> violations;
-    bool sets_access_flags = true;  // VTCR_EL2.HA
-    unsigned self = 0;              // the CPU the hypervisor runs on
-    std::vector<Ipa> speculate;     // addresses that CPUs walk on their own accord
-    std::function<void()> between;  // runs after each change of a table: other CPUs' guests
-    unsigned writes = 0, flushes = 0, hw_dirty = 0, hw_accessed = 0;  // counted
+    bool sets_access_flags = true;                   // VTCR_EL2.HA
+    unsigned self = 0;                               // the CPU the hypervisor runs on
+    std::vector<Ipa> speculate;                      // addresses that CPUs walk on their own accord
+    std::function<void()> between;                   // runs after each change of a table: other CPUs' guests
+    unsigned writes = 0, flushes = 0, hw_dirty = 0;  // counted
     std::uint64_t free_pages() const { return pool_.available(); }
     void take_memory(std::uint64_t leave);  // exhausts the pool but for so many pages
     void give_memory_back();
