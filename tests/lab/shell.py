@@ -1,6 +1,6 @@
 """./run shell: two emulated hosts to play with; tmux windows hold their consoles and a shell on this machine. Ends when the
 tmux session does (tmux kill-session, or leave every window)."""
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
 from pathlib import Path
 from . import images
 from .lab import Lab
@@ -19,7 +19,16 @@ def tmux(*args, check=True):
     return subprocess.run(['tmux', '-L', NAME, *args], check=check, capture_output=True, text=True).stdout
 
 
+def leave(number, _):
+    """SIGTERM, or SIGHUP when the terminal's window is closed: the hosts end all the same."""
+    for s in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(s, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def main():
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGHUP, leave)
     print('booting two emulated hosts', flush=True)
     images.guest_disk()
     with Lab(hosts=2, disk=True, interactive=True, limit=24 * 3600, name=NAME) as lab:
@@ -34,16 +43,15 @@ def main():
         tmux('new-window', '-t', 'proa', '-n', 'help', f'cat {hint}; exec sh')
         tmux('set-option', '-g', 'detach-on-destroy', 'on')
         print(HINT, flush=True)
-        if sys.stdin.isatty() and sys.stdout.isatty():
-            subprocess.run(['tmux', '-L', NAME, 'attach', '-t', 'proa'])
-            tmux('kill-server', check=False)
-        else:
-            print(f'no terminal here; from one: tmux -L {NAME} attach -t proa   (ends with: tmux -L {NAME} kill-server)', flush=True)
-            try:
+        try:
+            if sys.stdin.isatty() and sys.stdout.isatty():
+                subprocess.run(['tmux', '-L', NAME, 'attach', '-t', 'proa'])
+            else:
+                print(f'no terminal here; from one: tmux -L {NAME} attach -t proa   (ends with: tmux -L {NAME} kill-server)', flush=True)
                 while subprocess.run(['tmux', '-L', NAME, 'has-session', '-t', 'proa'], capture_output=True).returncode == 0:
                     time.sleep(0.5)
-            finally:
-                tmux('kill-server', check=False)
+        finally:
+            tmux('kill-server', check=False)
     return 0
 
 
