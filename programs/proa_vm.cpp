@@ -7,6 +7,7 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
+#include <cstdio>
 #include <fstream>
 #include <iterator>
 #include <thread>
@@ -29,8 +30,9 @@ int main(int argc, char** argv) {
     app.add_option("setting", overrides, "key=value, as in the file");
     app.add_option("--slot", options.slot, "control function, 1..16")->check(CLI::Range(1, 16));
     app.add_option("--memfd", options.memfd, "inherited descriptor of the guest's memory");
-    app.add_option("--ready-fd", ready_fd,
-                   "inherited descriptor: a byte is written to it when commands are served");
+    app.add_option(
+        "--ready-fd", ready_fd,
+        "inherited descriptor: when commands are served, a line with what `info` answers is written to it");
     app.add_option("--run-dir", directory, "where the control socket goes");
     app.add_option("--console-log", options.log_file, "append the guest's console output to this file");
     app.add_option("--sessions", sessions, "records of incoming migrations");
@@ -70,8 +72,10 @@ int main(int argc, char** argv) {
         if (auto r = (*guest)->start(); !r) return die(r.error());
     spdlog::info("{}: {} in slot {}", (*guest)->config().name, vmm::name_of((*guest)->state()), options.slot);
     if (ready_fd >= 0) {
-        (void)!::write(ready_fd, "\n", 1);  // a proad that has gone meanwhile finds the socket
-        ::close(ready_fd);
+        std::FILE* const ready = ::fdopen(ready_fd, "w");
+        if (ready == nullptr) return die({"--ready-fd is not a descriptor", ""});
+        std::fputs(vmm::to_line((*guest)->info()).c_str(), ready);
+        std::fclose(ready);  // a proad that has gone meanwhile finds the socket
     }
     io.run();
     server->reset();  // no new commands

@@ -19,12 +19,6 @@ namespace {
 
 namespace asio = boost::asio;
 using Socket = asio::local::stream_protocol::socket;
-constexpr std::size_t kLongestLine = 1 << 20;
-
-// Console text and the like may hold bytes that are not UTF-8: shown as U+FFFD, never an exception.
-std::string to_line(const Json& j) {
-    return j.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-}
 
 sockaddr_un address_of(const std::string& path) {
     sockaddr_un a{};
@@ -44,6 +38,10 @@ int connect_to(const std::string& path) {
 }
 
 }  // namespace
+
+std::string to_line(const Json& j) {
+    return j.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
 
 bool nests_too_deep(const std::string& line) {
     unsigned depth = 0;

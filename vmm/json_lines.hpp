@@ -16,6 +16,11 @@ namespace proa::vmm {
 
 using Json = nlohmann::json;
 
+inline constexpr std::size_t kLongestLine = 1 << 20;  // bytes of a request or an answer
+
+// An object as it is sent, with its newline. Bytes that are not UTF-8 (console text may hold such) become U+FFFD.
+std::string to_line(const Json& j);
+
 // How a command answers. Copyable; dropping the last copy unanswered answers with an internal error. After the client
 // is gone, answers go nowhere, and on_disconnect (if set) has run.
 class Reply {

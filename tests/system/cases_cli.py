@@ -214,8 +214,39 @@ def consoles_are_shared_left_and_logged():
         # Ctrl-C of a create that takes long leaves nothing (its kernel is a pipe that nobody writes).
         free = huge_free(host)
         host.sh("mkfifo /tmp/pipe; printf 'name=\"slow\"\\nkernel=\"/tmp/pipe\"\\n' > /tmp/slow.cfg")
-        host.run('timeout -s INT 2 proa create /tmp/slow.cfg')
-        retry('nothing is left of it', lambda: guests(host) == {} and huge_free(host) == free, 10)
+        for command, code in (('proa create', 130), ('proa create -c', CANCELLED)):
+            ends(host, f'timeout -s INT 2 {command} /tmp/slow.cfg', code)
+            retry('nothing is left of it', lambda: guests(host) == {} and huge_free(host) == free, 10)
+
+
+@case(hosts=1)
+def a_guest_that_ends_at_once_was_started():
+    """A bare-metal guest may power off before anybody has had a look at it: nothing it printed is lost, nothing of it stays."""
+    with one_host() as lab:
+        host = lab.a
+        free = huge_free(host)
+        put(host, '/tmp/g1.cfg', 'name = "g1"\nkernel = "/root/smp.img"\nmemory = 16\nvcpus = 1\n')
+        # proad sleeps from proa-vm's first moment until the guest has ended.
+        creating = host.start('proa create /tmp/g1.cfg')
+        host.sh('until pidof proa-vm >/dev/null; do :; done; kill -STOP $(pidof proad)')
+        retry('it ends', lambda: host.run('readlink /proc/$(pidof proa-vm)/exe')[1] != 0, 30)  # a zombie has none
+        host.sh('kill -CONT $(pidof proad)')
+        out, code = creating.finish(30)
+        expect_eq((code, 'g1: running, ID 1' in out), (OK, True), f'it was started: {out!r}')
+        retry('it is gone', lambda: guests(host) == {} and huge_free(host) == free, 10)
+        expect('SMP ok cpus=1' in lab.console(host), 'and ran')
+        # Its console from the first byte on; left paused, when somebody lets it run. (The fifo: an input that does not end.)
+        watching = 'exec 3<>/tmp/in; proa create -c /tmp/g1.cfg <&3'
+        host.sh('mkfifo /tmp/in')
+        for command, first in ((watching, 'g1: running'), (watching + ' -p', 'g1: paused')):
+            watcher = host.start(f"sh -c '{command}'")
+            if 'paused' in first:
+                retry('paused', lambda: state(host) == 'paused', 10)
+                host.sh('proa unpause g1')
+            out, code = watcher.finish(30)
+            expect_eq(code, OK, out)
+            expect(re.search(first + '.*SMP ok cpus=1.*g1: the guest has ended', out, re.S), f'all of its console: {out!r}')
+            retry('it is gone', lambda: guests(host) == {} and huge_free(host) == free, 10)
 
 
 @case(hosts=1)

@@ -58,8 +58,8 @@ class Daemon {
         bool paused = false, incoming = false;
         std::string policy_hex, session;  // incoming only
     };
-    // Parses, checks, starts proa-vm; `ready` is called when it serves commands, with what it says of its guest (nothing yet of
-    // an incoming one), or with the reason it did not.
+    // Parses, checks, starts proa-vm; `ready` is called when it serves commands, with what it says of its guest (which may have
+    // ended since), or with the reason it did not.
     void start(const StartRequest& r, std::function<void(Result<Json>)> ready);
     void kill_guest(const std::string& name) const;
     // The checks alone: codes "invalid" (the config) and "refused" (this host, now).

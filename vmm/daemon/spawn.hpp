@@ -1,4 +1,5 @@
-// Starts proa-vm. It inherits its guest's memory and a pipe through which it says that it serves commands; nothing else.
+// Starts proa-vm. It inherits its guest's memory and a pipe through which it says that it serves
+// commands and what of its guest it would answer to `info`; nothing else.
 #pragma once
 #include <string>
 #include <vector>
@@ -9,7 +10,7 @@ namespace proa::vmm {
 
 struct Spawned {
     int pid = 0;
-    int ready = -1;  // the caller's; readable: one byte when it serves commands, or its end if it ended before
+    int ready = -1;  // the caller's; readable: a line of JSON when it serves commands, or its end if it ended before
 };
 
 // `args` begins with the program (found in PATH), to which --memfd and --ready-fd are added; its output goes to the file

@@ -52,6 +52,7 @@ class GuestProcess final : public Guest, private MachineEvents {
     Output* output() override { return &gates_; }
     std::vector<Disk*> disks() override { return disks_; }
     CommandRegistry& commands() { return commands_; }
+    Json info();  // what the command `info` answers
 
     // Boot the kernel (not incoming). Incoming: run what was loaded.
     Result<void> start();
@@ -98,7 +99,6 @@ class GuestProcess final : public Guest, private MachineEvents {
     void print(std::span<const std::uint8_t> b);  // the guest's console output
     void after(std::chrono::milliseconds delay, std::function<void()> f);
     void ended(OnEnd action, const char* what, GuestState left);
-    Json info();
 
     std::uint64_t mmio_read(std::uint64_t gpa, unsigned size) override;
     void mmio_write(std::uint64_t gpa, unsigned size, std::uint64_t value) override;
