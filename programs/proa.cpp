@@ -169,7 +169,7 @@ int main(int argc, char** argv) {
     create_->add_option("config", creation.file, "config file")->required();
     create_->add_option("setting", creation.overrides, "key=value, over the file's");
     create_->add_flag("-p,--paused", creation.paused, "load it but don't run it");
-    create_->add_flag("-c,--console", creation.attach, "attach to its console");
+    create_->add_flag("-c,--console", creation.attach, "join its console before it runs");
     create_->add_flag("-n,--dry-run", creation.dry_run, "check the config, start nothing");
     auto* list_ = verb(
         "list", "guests on this host: r(unning) b(locked) p(aused) w(aits as a standby) s(topped) c(rashed)",

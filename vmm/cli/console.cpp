@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <utility>
 
 #include "vmm/cli/verbs.hpp"
 
@@ -19,13 +20,22 @@ constexpr char kEscape = 0x1d;  // Ctrl-]
 
 volatile sig_atomic_t resized = 0, ending = 0;
 
-// Raw while it lives; signals that would end the program end the loop instead, so that it is always put back.
+// Signals that would end the program end what it waits for instead.
+void catch_endings() {
+    struct sigaction a {};
+    a.sa_handler = [](int) { ending = 1; };
+    for (const int s : {SIGTERM, SIGHUP, SIGINT}) ::sigaction(s, &a, nullptr);
+}
+
+// Raw while it lives; it is always put back.
 class RawTerminal {
   public:
     RawTerminal() {
+        catch_endings();
         struct sigaction a {};
-        a.sa_handler = [](int s) { (s == SIGWINCH ? resized : ending) = 1; };
-        for (const int s : {SIGWINCH, SIGTERM, SIGHUP, SIGINT}) ::sigaction(s, &a, nullptr);
+        a.sa_handler = [](int) { resized = 1; };
+        a.sa_flags = SA_RESTART;  // but poll(), which never is
+        ::sigaction(SIGWINCH, &a, nullptr);
         if (::isatty(0) == 0 || ::tcgetattr(0, &old_) != 0) return;
         termios raw = old_;
         ::cfmakeraw(&raw);
@@ -86,15 +96,18 @@ const char* join(int fd, const std::string& path) {
     return "ended by a signal";
 }
 
-}  // namespace
-
-int console(const Context& c, const std::string& guest) {
+// `begin` runs between the two; a code other than kOk ends it there.
+int attach(const Context& c, const std::string& guest, const std::function<int()>& begin) {
     Json where;
     if (const int e = ask(c, "socket", {{"guest", guest}}, where); e != kOk) return e;
     int fd = -1;
     const std::string path = where.at("path");
     auto r = call(path, "console", window(), {}, &fd);
     if (!r) return complain(r.error());
+    if (const int e = begin(); e != kOk) {
+        ::close(fd);
+        return e;
+    }
     std::fprintf(stderr, "[connected to %s; Ctrl-] leaves]\n", guest.c_str());
     const char* why = "";
     {
@@ -104,6 +117,38 @@ int console(const Context& c, const std::string& guest) {
     ::close(fd);
     std::fprintf(stderr, "\n[%s: %s]\n", guest.c_str(), why);
     return kOk;
+}
+
+}  // namespace
+
+int console(const Context& c, const std::string& guest) {
+    return attach(c, guest, [] { return kOk; });
+}
+
+int console_from_start(const Context& c, Json request, const std::function<void(const Json&)>& started) {
+    catch_endings();
+    const bool run = !std::exchange(request["paused"], true).get<bool>();
+    auto guest = call(c.socket, "create", request);
+    const auto ended = [](int code) {
+        if (ending == 0) return code;
+        std::fprintf(stderr, "proa: cancelled; nothing of the guest stays\n");
+        return static_cast<int>(kCancelled);
+    };
+    if (!guest) return ending != 0 ? ended(kCancelled) : complain(guest.error());  // proad destroys it then
+    const std::string name = guest->value("name", "");
+    const auto begin = [&]() -> int {
+        Json nothing;
+        if (ending != 0) return kCancelled;
+        if (run) {
+            if (const int e = ask_guest(c, name, "unpause", Json::object(), nothing); e != kOk) return e;
+            (*guest)["state"] = "running";
+        }
+        started(*guest);
+        return kOk;
+    };
+    const int e = attach(c, name, begin);
+    if (e != kOk) (void)call(c.socket, "guest", {{"guest", name}, {"cmd", "destroy"}});
+    return e == kOk ? e : ended(e);
 }
 
 }  // namespace proa::vmm::cli

@@ -31,6 +31,14 @@ int dry_run(const Context& c, const std::string& text, const CreateArgs& a) {
     return kOk;
 }
 
+void started(const Context& c, const Json& r) {
+    warn(r.value("warnings", std::vector<std::string>{}));
+    if (c.json) return print_json(r);
+    std::printf("%s: %s, ID %u\n", r.value("name", "").c_str(), r.value("state", "").c_str(),
+                r.value("slot", 0u));
+    std::fflush(stdout);
+}
+
 }  // namespace
 
 int create(const Context& c, const CreateArgs& a) {
@@ -40,17 +48,12 @@ int create(const Context& c, const CreateArgs& a) {
             {"invalid", {"cannot read " + a.file + ": " + std::strerror(errno), "proa create CONFIG"}});
     const std::string text(std::istreambuf_iterator<char>(in), {});
     if (a.dry_run) return dry_run(c, text, a);
+    const Json request{{"config", text}, {"file", a.file}, {"overrides", a.overrides}, {"paused", a.paused}};
+    if (a.attach) return console_from_start(c, request, [&c](const Json& r) { started(c, r); });
     Json r;
-    const int e = ask(
-        c, "create", {{"config", text}, {"file", a.file}, {"overrides", a.overrides}, {"paused", a.paused}}, r);
-    if (e != kOk) return e;
-    warn(r.value("warnings", std::vector<std::string>{}));
-    if (c.json)
-        print_json(r);
-    else
-        std::printf("%s: %s, ID %u\n", r.value("name", "").c_str(), r.value("state", "").c_str(),
-                    r.value("slot", 0u));
-    return a.attach ? console(c, r.value("name", "")) : kOk;
+    if (const int e = ask(c, "create", request, r); e != kOk) return e;
+    started(c, r);
+    return kOk;
 }
 
 }  // namespace proa::vmm::cli

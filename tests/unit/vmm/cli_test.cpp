@@ -163,6 +163,38 @@ TEST_F(Cli, CreateSendsTheFileAndShowsWarnings) {
     EXPECT_EQ(asked["paused"], true);
 }
 
+// It runs only when its console is joined; one that can't be joined, or whose creator gives up before, is not left behind.
+TEST_F(Cli, CreateWithItsConsoleLeavesNothingThatNeverRan) {
+    std::vector<Json> said;
+    commands.add("guest", [&](const Json& a, const Reply& r) {
+        said.push_back(a["cmd"]);
+        r.ok();
+    });
+    commands.add("socket", [&](const Json&, const Reply& r) { r.ok({{"path", socket}}); });
+    const Ended none = run("create -c " + config("name='g1'\nkernel='/k'\n"));
+    EXPECT_EQ(none.code, 2) << none.out;
+    EXPECT_EQ(asked["paused"], true);
+    EXPECT_THAT(none.out, ::testing::AllOf(HasSubstr("unknown command console"), Not(HasSubstr("running"))));
+    EXPECT_EQ(said, std::vector<Json>{"destroy"});
+
+    said.clear();
+    commands.add("console", [&](const Json&, const Reply& r) {
+        interrupt();
+        r.upgrade(Json::object(), [](auto) {});
+    });
+    const Ended left = run_interruptible("create -c " + config("name='g1'\nkernel='/k'\n"));
+    EXPECT_EQ(left.code, 5) << left.out;
+    EXPECT_THAT(left.out, HasSubstr("nothing of the guest stays"));
+    EXPECT_EQ(said, std::vector<Json>{"destroy"});
+
+    said.clear();
+    commands.add("console", [](const Json&, const Reply& r) { r.upgrade(Json::object(), [](auto) {}); });
+    const Ended ran = run("create -c " + config("name='g1'\nkernel='/k'\n"));
+    EXPECT_EQ(ran.code, 0) << ran.out;
+    EXPECT_THAT(ran.out, HasSubstr("g1: running, ID 1\n[connected to g1; Ctrl-] leaves]\n"));
+    EXPECT_EQ(said, std::vector<Json>{"unpause"});
+}
+
 TEST_F(Cli, ADryRunChecksWithoutProad) {
     server.reset();
     const Ended good = run("create --dry-run " + config("name='g1'\nkernel='/k'\nnonsense=1\n"));
