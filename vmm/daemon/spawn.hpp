@@ -10,7 +10,8 @@ namespace proa::vmm {
 
 struct Spawned {
     int pid = 0;
-    int ready = -1;  // the caller's; readable: a line of JSON when it serves commands, or its end if it ended before
+    // The caller's; readable: a line of JSON when it serves commands, or its end if it ended before.
+    int ready = -1;
 };
 
 // `args` begins with the program (found in PATH), to which --memfd and --ready-fd are added; its output goes to the file
