@@ -10,6 +10,8 @@ It has an address of its own on mig0, so that it can be cut off from a host whil
 import atexit, base64, http.client, json, os, shutil, signal, subprocess, tempfile, time
 from .lab import LOGS, LabError
 
+DATA = '/dev/shm' if os.path.isdir('/dev/shm') else tempfile.gettempdir()
+
 
 class Etcd:
     ADDRESS, PORT = '10.77.0.253', 2379
@@ -20,7 +22,7 @@ class Etcd:
         self.lab, self.process, self.rules = lab, None, []
         self.log = LOGS / f'{lab.name}-etcd.log'
         self.log.unlink(missing_ok=True)
-        self.directory = tempfile.mkdtemp(prefix='proa-etcd-', dir='/dev/shm' if os.path.isdir('/dev/shm') else None)
+        self.directory = tempfile.mkdtemp(prefix=f'{lab.name}-etcd-', dir=DATA)
         atexit.register(self.close)
         try:
             lab.net.inside('addr', 'add', f'{self.ADDRESS}/24', 'dev', 'mig0')

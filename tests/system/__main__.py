@@ -1,10 +1,10 @@
 """Runs the system tests: python3 -m tests.system [--ci] [--list] [--fail-fast] [PATTERN...]; as root. Each case runs in a
 process of its own under a time limit; whatever it leaves (emulators, namespaces) is ended by its process group's id. As many
 run at once as there is room for their hosts."""
-import argparse, importlib, os, pkgutil, re, signal, subprocess, sys, time
+import argparse, importlib, os, pkgutil, re, shutil, signal, subprocess, sys, time
 from pathlib import Path
 from . import harness
-from tests.lab import images
+from tests.lab import etcd, images
 from tests.lab.host import DISKS
 
 ROOT = images.ROOT
@@ -36,7 +36,7 @@ def run_one(name, function):
 
 
 def sweep(session):
-    """Ends what a case left behind: its session's processes, and the disks and namespaces named after its pid."""
+    """Ends what a case left behind: its session's processes, and the disks, data and namespaces named after its pid."""
     for entry in Path('/proc').iterdir():
         if entry.name.isdigit():
             try:
@@ -50,6 +50,8 @@ def sweep(session):
                     pass
     for disk in DISKS.glob(f'proa-{session}-*'):
         disk.unlink(missing_ok=True)
+    for data in Path(etcd.DATA).glob(f'proa-{session}-*'):
+        shutil.rmtree(data, ignore_errors=True)
     for line in subprocess.run(['ip', 'netns', 'list'], capture_output=True, text=True).stdout.splitlines():
         if line.startswith(f'proa-{session}-'):
             subprocess.run(['ip', 'netns', 'del', line.split()[0]], capture_output=True)
