@@ -84,7 +84,7 @@ std::optional<vmm::Error> GuestService::refusal() const {
     if (!guest_.occupied().empty())
         return vmm::Error{guest_.name() + " is " + guest_.occupied(),
                           "proa unprotect it first, or proa failover it"};
-    if (guest_.state() == vmm::GuestState::Running) return {};
+    if (guest_.state() == vmm::GuestState::Running) return guest_.measured();
     return vmm::Error{guest_.name() + " is " + vmm::name_of(guest_.state()) + ", not running",
                       guest_.state() == vmm::GuestState::Paused ? "proa unpause it first" : ""};
 }

@@ -81,6 +81,7 @@ void GuestService::protect_out(const Json& a, const Reply& r) {
                       {guest_.name() + " is " + (guest_.occupied().empty() ? "protected" : guest_.occupied()) +
                            " already",
                        "proa protect --status"});
+    if (const auto no = guest_.measured()) return r.fail("refused", *no);
     if (guest_.machine().checkpoints() == nullptr || guest_.output() == nullptr)
         return r.fail("refused", {"this machine can't make checkpoints", ""});
     again_.cancel();

@@ -97,20 +97,24 @@ vmm::Result<void> Primary::send_synced(const std::vector<std::uint64_t>& words) 
     return flush();
 }
 
-// As pre-copy does: round after round of what was written meanwhile, until little is left.
+// As pre-copy does: round after round of what was written meanwhile, until little is left. Memory that was never used is zero on
+// both sides.
 vmm::Result<void> Primary::sync_memory() {
     auto mode = guest_.machine().has_hardware_dirty_log() ? abi::DirtyLogMode::Hardware
                                                           : abi::DirtyLogMode::WriteProtect;
+    dirtylog::Bitmap dirty(guest_.memory().pages());
     auto on = on_guest(guest_, [&]() -> vmm::Result<void> {
         auto r = machine_.start(mode);
         machine_started_ = r.has_value();
-        return r;
+        if (!r) return r;
+        guest_.memory().take_device_writes(dirty);
+        guest_.memory().add_ever_written(dirty);
+        return guest_.machine().accessed(dirty);
     });
     if (!on) return on;
-    dirtylog::Bitmap dirty(guest_.memory().pages());
-    dirty.fill();
-    std::uint64_t before = dirty.count();
+    std::uint64_t before = dirty.count(), sent = 0;
     for (unsigned round = 0; round < kMostRounds; ++round) {
+        sent += dirty.count();
         std::vector<std::uint64_t> words(dirty.words());
         dirty.drain([&](std::uint64_t w, std::uint64_t bits) { words[w] = bits; });
         if (auto r = send_synced(words); !r) return r;
@@ -124,6 +128,7 @@ vmm::Result<void> Primary::sync_memory() {
         if (left <= kFewPages || (round > 1 && left >= before)) break;
         before = left;
     }
+    stats_.event("memory is copied: " + std::to_string(sent) + " pages");
     // The rest is dirty still: as if device models had written it, it goes with checkpoint 1.
     dirty.drain([&](std::uint64_t w, std::uint64_t bits) {
         for (; bits != 0; bits &= bits - 1)
@@ -304,6 +309,7 @@ vmm::Result<void> Primary::checkpoint(bool final) {
     stats_.add(sample);
     pacing_.after(Seconds(sample.resumed_at - sample.paused_at), Seconds(now - sample.paused_at));
     if (epoch_ == 1) {
+        stats_.event("checkpoint 1 is there: " + std::to_string(s->pages) + " pages");
         const auto state_now = state();
         boost::asio::post(guest_.io(), [changed = hooks_.changed, state_now] { changed(state_now, {}); });
     }

@@ -19,14 +19,16 @@ class Checkpointer {
   public:
     virtual ~Checkpointer() = default;
 
-    // The guest's thread, running or paused. Turns the dirty log on and gives proa-hv the pool for copies. Every page
-    // counts as dirty from here on (the first hold() need not be told).
+    // The guest's thread, running or paused. Turns the dirty log on and gives proa-hv the pool for copies. What was written
+    // before is the caller's to know: it reads that while the guest runs (Machine::harvest() has what it writes meanwhile), or
+    // tells it to the first hold().
     virtual Result<void> start(abi::DirtyLogMode mode) = 0;
     // Log off, pool taken back, vCPUs that wait for a free copy go on, fence off.
     virtual Result<void> stop() = 0;
+    virtual bool started() const = 0;  // the guest's thread; the dirty log is its own from start() to stop()
 
-    // Paused only. In: pages that device models wrote. Out: those and the pages that vCPUs wrote since the last hold();
-    // all of them are held now. The number of pages held.
+    // Paused only. In: pages that device models wrote. Out: those and the pages that vCPUs wrote since the last hold() or
+    // harvest(); all of them are held now. The number of pages held.
     virtual Result<std::uint64_t> hold(dirtylog::Bitmap& pages) = 0;
     // Ends a pause that the guest's clock must not notice: its counter has gone on meanwhile.
     virtual Result<void> resume() = 0;

@@ -144,6 +144,7 @@ class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
 
   private:
     vmm::Result<void> start(abi::DirtyLogMode m) override { return dirty_log(m); }
+    bool started() const override { return mode != abi::DirtyLogMode::Off; }
     vmm::Result<void> stop() override {
         (void)release_all();
         return dirty_log(abi::DirtyLogMode::Off);

@@ -49,6 +49,10 @@ def a_full_copy_pool_makes_the_guest_wait():
         says(lab.a, 'g1', 'MEMORY ok')
         probe = Background(lab.a, 'proa --json dirty-log g1 checkpoint --cycles 2 --wait 6000')
         retry('a vCPU meets a full pool', lambda: info(lab.a)['copy_waits'] > 0, 60)
+        # It has the dirty log for itself meanwhile: a move's rounds would miss what the other takes from it.
+        for other in ('migrate g1 10.77.0.2', 'dirty-log g1 off', 'dirty-log g1 checkpoint'):
+            out, code = lab.a.run(f'proa {other}')
+            expect_eq((code, 'checkpoints of g1 are being measured' in out), (4, True), f'proa {other}: {out}')
         lab.a.sh('proa pause g1')  # one that waits can be paused
         expect_eq(state(lab.a), 'paused', 'state')
         lab.a.sh('proa unpause g1')

@@ -21,6 +21,9 @@ def protect_shows_what_it_does_and_unprotect_ends_it():
         expect_eq(s.away.guests()['g1']['state'], 'standby', 'state at the backup')
         expect_eq(s.status(s.away)['role'], 'backup', 'role at the backup')
         s.advances()
+        # Output waits for checkpoint 1: what the first copy had is not sent again with it, however large the guest.
+        copied, first = (int(re.search(f'{what}: ([0-9]+) pages', str(row['events'])).group(1)) for what in ('memory is copied', 'checkpoint 1 is there'))
+        expect(copied > 8192 and first < 16384, f'of 32768 pages {copied} were copied first, {first} with checkpoint 1')
         expect_eq(s.status(s.away)['term'], s.status()['term'], 'both sides speak of one term')
         expect(s.status()['pause_ms_p50'] > 0 and s.status()['checkpoints_per_s'] > 0, f'figures: {s.status()}')
         expect('g1' in s.home.sh('proa protect --status'), 'status for people')

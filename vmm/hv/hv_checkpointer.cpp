@@ -64,7 +64,6 @@ Result<void> HvCheckpointer::start(abi::DirtyLogMode mode) {
         chunks.push_back(reinterpret_cast<abi::CopyChunk*>(pool_->bytes().data() + i * HugeMemory::kChunk));
     tracker_ = std::make_unique<CopyTracker>(memory_, std::move(chunks));
     memory_.watch(tracker_.get());
-    everything_ = true;
     holding_ = false;
     return {};
 }
@@ -83,7 +82,6 @@ Result<void> HvCheckpointer::stop() {
 Result<std::uint64_t> HvCheckpointer::hold(dirtylog::Bitmap& pages) {
     if (!tracker_) return fail("checkpoints of this guest have not been started");
     if (holding_) return fail("the checkpoint before this one has not been released");
-    if (everything_) pages.fill();
     const dirtylog::SharedWords shared(function_.area().bitmap);
     pages.for_each([&](std::uint64_t w, std::uint64_t bits) { shared.publish(w, bits); });
     std::uint64_t count = 0;
@@ -98,7 +96,6 @@ Result<std::uint64_t> HvCheckpointer::hold(dirtylog::Bitmap& pages) {
         shared.take(first / 64, (first + n) / 64,
                     [&](std::uint64_t w, std::uint64_t bits) { pages.or_word(w, bits); });
     }
-    everything_ = false;
     holding_ = true;
     tracker_->begin(pages);
     return count;

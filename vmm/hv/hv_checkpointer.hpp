@@ -20,6 +20,7 @@ class HvCheckpointer final : public Checkpointer {
 
     Result<void> start(abi::DirtyLogMode mode) override;
     Result<void> stop() override;
+    bool started() const override { return tracker_ != nullptr; }
     Result<std::uint64_t> hold(dirtylog::Bitmap& pages) override;
     Result<void> resume() override;
     void take_copies(const Copied& f) override;
@@ -41,7 +42,6 @@ class HvCheckpointer final : public Checkpointer {
     HugeMemory& huge_;
     std::unique_ptr<HugeMemory> pool_;
     std::unique_ptr<CopyTracker> tracker_;  // while started
-    bool everything_ = false;               // the next hold() is the first
     bool holding_ = false;
 };
 

@@ -35,6 +35,7 @@ class Probe : public std::enable_shared_from_this<Probe> {
     void start(abi::DirtyLogMode log) {
         if (auto s = guest_.machine().stats()) waits_before_ = s->copy_waits;
         if (auto r = checkpoints_.start(log); !r) return reply_.fail("failed", r.error());
+        pages_.fill();
         next();
     }
 

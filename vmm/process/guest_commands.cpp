@@ -62,6 +62,13 @@ Json GuestProcess::info() {
     return j;
 }
 
+std::optional<Error> GuestProcess::measured() const {
+    const Checkpointer* c = machine_->checkpoints();
+    if (!occupied_.empty() || c == nullptr || !c->started()) return {};
+    return Error{"checkpoints of " + config_.name + " are being measured",
+                 "wait for the end of proa dirty-log " + config_.name + " checkpoint"};
+}
+
 void GuestProcess::register_commands() {
     commands_.add("info", [this](const Json&, const Reply& r) { r.ok(info()); });
     const auto busy = [this](const Reply& r) {
@@ -122,12 +129,12 @@ void GuestProcess::register_commands() {
     // For measurements (the bench guest): what tracking costs without a migration around it.
     commands_.add("dirty-log", [this, busy](const Json& a, const Reply& r) {
         if (busy(r)) return;
-        // A fence can be taken away from a guest that it has stopped.
-        if (state_ != GuestState::Running && a.at("mode") != "fence")
-            return r.fail("refused", {config_.name + " is " + name_of(state_) + ", not running", ""});
         const std::string mode = a.at("mode");
+        if (mode == "fence") return probe_fence(*machine_, a, r);  // of a guest that it has stopped, too
+        if (state_ != GuestState::Running)
+            return r.fail("refused", {config_.name + " is " + name_of(state_) + ", not running", ""});
+        if (const auto no = measured()) return r.fail("refused", *no);
         if (mode == "checkpoint") return probe_checkpoints(*this, a, r);
-        if (mode == "fence") return probe_fence(*machine_, a, r);
         if (mode == "harvest") {
             dirtylog::Bitmap dirty(memory().pages());
             const auto start = std::chrono::steady_clock::now();

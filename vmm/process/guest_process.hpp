@@ -5,6 +5,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "vmm/boot/boot.hpp"
@@ -86,6 +87,8 @@ class GuestProcess final : public Guest, private MachineEvents {
     // What keeps it from being moved, paused or reset meanwhile, in a word for whoever asks ("protected"). Empty: nothing.
     void occupy(std::string by) { occupied_ = std::move(by); }
     const std::string& occupied() const { return occupied_; }
+    // Why nothing else may use its dirty log now, if so: checkpoints of it are being measured.
+    std::optional<Error> measured() const;
 
   private:
     GuestProcess(boost::asio::io_context& io, GuestConfig config, GuestOptions options);

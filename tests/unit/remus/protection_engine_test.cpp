@@ -20,6 +20,34 @@ TEST(Protection, CheckpointsFollowEachOtherAndAreCounted) {
     EXPECT_FALSE(p.service.holder("fake")->settled);
 }
 
+// The guest has used its first 2 MiB, and a device model has written into the third; what has never been used is zero there.
+TEST(Protection, MemoryThatNobodyHasUsedIsNotCopied) {
+    Pair p(8u << 20);
+    p.first.machine().pages_per_ms = 0;
+    p.first.machine().used_pages = 512;
+    p.first.memory().mark_dirty(abi::kRamBase + 1'200 * 4096, 1);
+    p.protect_well();
+    nlohmann::json j;
+    p.primary->status(j);
+    std::string events;
+    for (const auto& e : j.at("events")) events += e.at("what").get<std::string>() + "; ";
+    EXPECT_NE(events.find("memory is copied: 1024 pages; protected; checkpoint 1 is there: 0 pages"),
+              std::string::npos)
+        << events;
+    migrate::on_guest(p.first, [&] { return p.first.machine().pause(); });
+    p.primary->hand_over();
+    ASSERT_TRUE(p.primary_said.wait(PrimaryState::Left)) << p.primary_said.why();
+    ASSERT_TRUE(p.backup_said.wait(BackupState::Active));
+    const auto there = p.second.memory().bytes(), here = p.first.memory().bytes();
+    for (const std::size_t chunk : {0u, 1u, 2u, 3u}) {
+        const auto a = there.subspan(chunk << 21, 2u << 20), b = here.subspan(chunk << 21, 2u << 20);
+        if (chunk % 2 == 0)
+            EXPECT_TRUE(std::equal(a.begin(), a.end(), b.begin())) << chunk;
+        else
+            EXPECT_TRUE(std::all_of(a.begin(), a.end(), [](auto x) { return x == 0; })) << chunk;
+    }
+}
+
 TEST(Protection, OutputLeavesOnlyOnceItsCheckpointIsAcknowledged) {
     Pair p;
     p.protect_well();
