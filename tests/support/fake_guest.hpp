@@ -1,6 +1,7 @@
 // A guest without a hypervisor: RAM in this process, one "vCPU" that is a thread which writes to it, a dirty log that
 // shares a lock with those writes, a device with state. What the engine is tested with on the build host.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
@@ -11,6 +12,7 @@
 #include <future>
 #include <mutex>
 #include <random>
+#include <string>
 #include <thread>
 
 #include "vmm/guest.hpp"
@@ -397,5 +399,17 @@ class FakeGuest final : public vmm::Guest {
     boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_ = make_work_guard(io_);
     std::thread thread_;
 };
+
+// Of each 2 MiB: '=' where `there` is as `here`, '0' where it is all zero, '?' otherwise.
+inline std::string chunks_there(vmm::GuestMemory& there, vmm::GuestMemory& here) {
+    constexpr std::size_t kChunk = 2u << 20;
+    std::string s;
+    for (std::size_t at = 0; at < there.size(); at += kChunk) {
+        const auto a = there.bytes().subspan(at, kChunk), b = here.bytes().subspan(at, kChunk);
+        const bool zero = std::all_of(a.begin(), a.end(), [](auto x) { return x == 0; });
+        s += zero ? '0' : std::equal(a.begin(), a.end(), b.begin()) ? '=' : '?';
+    }
+    return s;
+}
 
 }  // namespace proa::test
