@@ -256,12 +256,14 @@ tl::expected<Json, CallError> parse_answer(const Json& j) {
 }  // namespace
 
 tl::expected<Json, CallError> call(const std::string& path, const std::string& command, const Json& args,
-                                   const std::function<void(const Json&)>& progress, int* keep_fd) {
+                                   const std::function<void(const Json&)>& progress, int* keep_fd,
+                                   const std::function<void(int)>& waiting) {
     const int fd = connect_to(path);
     if (fd < 0)
         return tl::unexpected(CallError{"unreachable",
                                         {"cannot reach " + path + ": " + std::strerror(errno),
                                          errno == EACCES ? "run as root" : "is proad running?"}});
+    if (waiting) waiting(fd);
     std::string out = to_line({{"id", 1}, {"cmd", command}, {"args", args}}), line;
     tl::expected<Json, CallError> result =
         tl::unexpected(CallError{"failed", {"the connection was closed before an answer", ""}});
@@ -283,6 +285,7 @@ tl::expected<Json, CallError> call(const std::string& path, const std::string& c
             break;
         }
     }
+    if (waiting) waiting(-1);
     if (keep_fd != nullptr && result)
         *keep_fd = fd;
     else

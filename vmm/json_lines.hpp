@@ -77,14 +77,15 @@ bool nests_too_deep(const std::string& line);
 int listener_of(const std::string& path);
 
 // One request from a program that waits for the answer. `progress` may be empty. Error::what is the server's; code
-// "unreachable": nobody listens.
+// "unreachable": nobody listens. `waiting` is told the socket before the request is sent, and -1 before it is closed: shutdown()
+// of its sending side (a signal handler may) takes the request back, unless the answer says that it was carried out.
 struct CallError {
     std::string code;
     Error error;
 };
 tl::expected<Json, CallError> call(const std::string& path, const std::string& command, const Json& args,
                                    const std::function<void(const Json&)>& progress = {},
-                                   int* keep_fd = nullptr);
+                                   int* keep_fd = nullptr, const std::function<void(int)>& waiting = {});
 
 // The same without waiting, on `io`'s thread. With a timeout, a server that has not answered by then is an error of code
 // "timeout".

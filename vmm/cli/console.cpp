@@ -19,11 +19,16 @@ namespace {
 constexpr char kEscape = 0x1d;  // Ctrl-]
 
 volatile sig_atomic_t resized = 0, ending = 0;
+volatile sig_atomic_t revocable = -1;  // the socket of one that is taken back if the program is to end
 
 // Signals that would end the program end what it waits for instead.
 void catch_endings() {
     struct sigaction a {};
-    a.sa_handler = [](int) { ending = 1; };
+    a.sa_handler = [](int) {
+        ending = 1;
+        if (revocable >= 0) ::shutdown(revocable, SHUT_WR);
+    };
+    a.sa_flags = SA_RESTART;
     for (const int s : {SIGTERM, SIGHUP, SIGINT}) ::sigaction(s, &a, nullptr);
 }
 
@@ -125,30 +130,36 @@ int console(const Context& c, const std::string& guest) {
     return attach(c, guest, [] { return kOk; });
 }
 
-int console_from_start(const Context& c, Json request, const std::function<void(const Json&)>& started) {
+int console_from_start(const Context& c, Json asked, const std::function<void(const Json&)>& started) {
     catch_endings();
-    const bool run = !std::exchange(request["paused"], true).get<bool>();
-    auto guest = call(c.socket, "create", request);
-    const auto ended = [](int code) {
-        if (ending == 0) return code;
+    const bool run = !std::exchange(asked["paused"], true).get<bool>();
+    // Either proad answers, and the guest is there; or it sees that nobody waits any more, and destroys it.
+    auto guest = call(c.socket, "create", asked, {}, nullptr, [](int fd) {
+        revocable = fd;
+        if (ending != 0 && fd >= 0) ::shutdown(fd, SHUT_WR);
+    });
+    const auto cancelled = [] {
         std::fprintf(stderr, "proa: cancelled; nothing of the guest stays\n");
         return static_cast<int>(kCancelled);
     };
-    if (!guest) return ending != 0 ? ended(kCancelled) : complain(guest.error());  // proad destroys it then
+    if (!guest) return ending != 0 ? cancelled() : complain(guest.error());
     const std::string name = guest->value("name", "");
     const auto begin = [&]() -> int {
-        Json nothing;
         if (ending != 0) return kCancelled;
         if (run) {
-            if (const int e = ask_guest(c, name, "unpause", Json::object(), nothing); e != kOk) return e;
+            const auto r = call(c.socket, "guest", {{"guest", name}, {"cmd", "unpause"}});
+            if (!r && r.error().code != "refused")
+                return complain(r.error());  // refused: somebody else let it run
             (*guest)["state"] = "running";
         }
         started(*guest);
         return kOk;
     };
     const int e = attach(c, name, begin);
-    if (e != kOk) (void)call(c.socket, "guest", {{"guest", name}, {"cmd", "destroy"}});
-    return e == kOk ? e : ended(e);
+    if (e == kOk) return e;
+    const auto gone = call(c.socket, "guest", {{"guest", name}, {"cmd", "destroy"}});
+    if (!gone && gone.error().code != "not-found") return complain(gone.error());
+    return ending != 0 ? cancelled() : e;
 }
 
 }  // namespace proa::vmm::cli

@@ -28,9 +28,9 @@ int shutdown(const Context& c, const std::string& guest, const PowerArgs& a);
 int reboot(const Context& c, const std::string& guest, const PowerArgs& a);
 
 int console(const Context& c, const std::string& guest);  // until Ctrl-] or the guest ends
-// Asks for a guest (`request` is what `create` takes) and joins its console before it runs, so that nothing it prints is
+// Asks for a guest (`asked` is what `create` takes) and joins its console before it runs, so that nothing it prints is
 // missed however soon it ends; `started` is told what proad says of it. A signal before that leaves nothing of it (kCancelled).
-int console_from_start(const Context& c, Json request, const std::function<void(const Json&)>& started);
+int console_from_start(const Context& c, Json asked, const std::function<void(const Json&)>& started);
 int migrate(const Context& c, const Json& request, bool show_progress);
 
 }  // namespace proa::vmm::cli

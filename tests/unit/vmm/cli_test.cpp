@@ -195,6 +195,46 @@ TEST_F(Cli, CreateWithItsConsoleLeavesNothingThatNeverRan) {
     EXPECT_EQ(said, std::vector<Json>{"unpause"});
 }
 
+// Ctrl-C while proad works on it: proad sees that nobody waits, or its answer was under way already. Never both, never neither.
+TEST_F(Cli, AnInterruptedCreateWithItsConsoleIsTakenBack) {
+    std::vector<Json> said;
+    bool nobody_waits = false;
+    commands.add("guest", [&](const Json& a, const Reply& r) {
+        said.push_back(a["cmd"]);
+        r.ok();
+    });
+    commands.add("socket", [&](const Json&, const Reply& r) { r.ok({{"path", socket}}); });
+    commands.add("console", [](const Json&, const Reply& r) { r.upgrade(Json::object(), [](auto) {}); });
+    commands.add("create", [&](const Json&, const Reply& r) {
+        r.on_disconnect([&, r] { nobody_waits = true; });
+        interrupt();
+    });
+    const Ended pending = run_interruptible("create -c " + config("name='g1'\nkernel='/k'\n"));
+    EXPECT_EQ(pending.code, 5) << pending.out;
+    EXPECT_TRUE(nobody_waits);
+    EXPECT_EQ(said, std::vector<Json>{});
+
+    commands.add("create", [&](const Json&, const Reply& r) {
+        interrupt();
+        r.ok({{"name", "g1"}, {"slot", 1}, {"state", "paused"}});
+    });
+    const Ended answered = run_interruptible("create -c " + config("name='g1'\nkernel='/k'\n"));
+    EXPECT_EQ(answered.code, 5) << answered.out;
+    EXPECT_EQ(said, std::vector<Json>{"destroy"});
+    EXPECT_EQ(answered.out, "proa: cancelled; nothing of the guest stays\n");
+}
+
+// Somebody saw it paused and let it run.
+TEST_F(Cli, CreateWithItsConsoleKeepsAGuestThatRunsAlready) {
+    commands.add("socket", [&](const Json&, const Reply& r) { r.ok({{"path", socket}}); });
+    commands.add("console", [](const Json&, const Reply& r) { r.upgrade(Json::object(), [](auto) {}); });
+    refusal = "refused";
+    const Ended e = run("create -c " + config("name='g1'\nkernel='/k'\n"));
+    EXPECT_EQ(e.code, 0) << e.out;
+    EXPECT_EQ(asked["cmd"], "unpause");
+    EXPECT_THAT(e.out, HasSubstr("g1: running, ID 1\n[connected to g1"));
+}
+
 TEST_F(Cli, ADryRunChecksWithoutProad) {
     server.reset();
     const Ended good = run("create --dry-run " + config("name='g1'\nkernel='/k'\nnonsense=1\n"));
