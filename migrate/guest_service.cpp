@@ -81,9 +81,7 @@ vmm::Result<Json> describe(vmm::GuestProcess& guest) {
 
 // Why it can't be moved now, if it can't.
 std::optional<vmm::Error> GuestService::refusal() const {
-    if (!guest_.occupied().empty())
-        return vmm::Error{guest_.name() + " is " + guest_.occupied(),
-                          "proa unprotect it first, or proa failover it"};
+    if (guest_.occupied()) return guest_.occupied();
     if (guest_.state() == vmm::GuestState::Running) return guest_.measured();
     return vmm::Error{guest_.name() + " is " + vmm::name_of(guest_.state()) + ", not running",
                       guest_.state() == vmm::GuestState::Paused ? "proa unpause it first" : ""};
@@ -99,7 +97,8 @@ void GuestService::describe(const Reply& r) {
 
 void GuestService::out(const Json& a, const Reply& r) {
     if (const auto no = refusal()) return r.fail("refused", *no);
-    if (outgoing_) return r.fail("refused", {guest_.name() + " is moving already", ""});
+    if (outgoing_)
+        return r.fail("refused", {guest_.name() + " is moving already", "proa migrate --cancel it first"});
     OutgoingOptions o;
     o.host = a.at("host");
     o.port = a.at("port");
@@ -118,6 +117,8 @@ void GuestService::out(const Json& a, const Reply& r) {
     r.on_disconnect([this, gone = gone_] {
         if (!*gone && outgoing_) outgoing_->cancel();
     });
+    // From here on, though it takes the dirty log only when the peer has answered.
+    guest_.occupy("moving", "proa migrate --cancel it first");
     outgoing_ = std::make_unique<Outgoing>(
         guest_, std::move(o), [r](const Json& j) { r.progress(j); },
         [this, r, gone = gone_](const Outgoing::Outcome& done) {
@@ -134,6 +135,7 @@ void GuestService::ended(const Outgoing::Outcome& done, const Reply& r) {
         return;
     }
     spdlog::warn("{}: migration ended: {}", guest_.name(), done.error.what);
+    guest_.leave();  // in doubt: its state keeps it from everything else
     r.fail(code_of(done), done.error);
     if (done.state != SourceState::InDoubt) outgoing_.reset();
 }

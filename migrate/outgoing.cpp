@@ -221,9 +221,10 @@ vmm::Result<void> Outgoing::copy() {
         auto mode = options_.log;
         if (mode == abi::DirtyLogMode::Hardware && !guest_.machine().has_hardware_dirty_log())
             mode = abi::DirtyLogMode::WriteProtect;
-        auto r = guest_.machine().dirty_log(mode);
-        if (r) guest_.set_state(vmm::GuestState::Migrating);
-        return r ? everything() : r;
+        if (auto r = guest_.machine().dirty_log(mode); !r) return r;
+        logging_ = true;
+        guest_.set_state(vmm::GuestState::Migrating);
+        return everything();
     });
     if (!on) return on;
     rehearse();

@@ -110,6 +110,7 @@ class Outgoing {
     double last_percent_ = 0, first_round_bytes_ = 0;
     std::chrono::steady_clock::time_point started_, last_report_;
     std::chrono::steady_clock::time_point part_;  // when the part of the downtime that runs began
+    bool logging_ = false;                        // the dirty log is on for this move; the guest's thread
     std::vector<LateFrame> late_;                 // taken for a guest that may not start; guest's thread
     Records unsent_late_;
     MigrationStats stats_;

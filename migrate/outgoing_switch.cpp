@@ -157,7 +157,7 @@ vmm::Result<void> Outgoing::resume_guest() {
     (void)guest_.machine().set_throttle(0);
     const auto was = guest_.state();
     auto r = was == GuestState::Switching || was == GuestState::InDoubt ? guest_.thaw() : vmm::Result<void>{};
-    (void)guest_.machine().dirty_log(abi::DirtyLogMode::Off);
+    if (std::exchange(logging_, false)) (void)guest_.machine().dirty_log(abi::DirtyLogMode::Off);
     const auto now = guest_.state();  // it may have ended meanwhile
     if (now == GuestState::Migrating || now == GuestState::Switching || now == GuestState::InDoubt)
         guest_.set_state(GuestState::Running);

@@ -15,7 +15,7 @@ class CheckpointBuffer {
   public:
     // `ram`: the guest's memory at the backup, not owned. `disks`: sizes of the replicated disks. `devices`: names, each
     // once; a checkpoint has the state of exactly these. `most_bytes`: what a hostile primary may make us hold for one
-    // checkpoint; the first one holds all of RAM that isn't zero.
+    // checkpoint; a guest may write to all of its RAM between two.
     CheckpointBuffer(std::span<std::uint8_t> ram, std::vector<std::uint64_t> disks,
                      std::vector<std::string> devices, std::uint64_t term, std::uint64_t most_bytes);
 

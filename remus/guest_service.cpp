@@ -76,11 +76,9 @@ void GuestService::protect_out(const Json& a, const Reply& r) {
     if (guest_.state() != vmm::GuestState::Running)
         return r.fail("refused", {guest_.name() + " is " + vmm::name_of(guest_.state()) + ", not running",
                                   guest_.state() == vmm::GuestState::Paused ? "proa unpause it first" : ""});
-    if (!guest_.occupied().empty() || asking_ || !over())
-        return r.fail("refused",
-                      {guest_.name() + " is " + (guest_.occupied().empty() ? "protected" : guest_.occupied()) +
-                           " already",
-                       "proa protect --status"});
+    if (guest_.occupied()) return r.fail("refused", *guest_.occupied());
+    if (asking_ || !over())
+        return r.fail("refused", {guest_.name() + " is protected already", "proa protect --status"});
     if (const auto no = guest_.measured()) return r.fail("refused", *no);
     if (guest_.machine().checkpoints() == nullptr || guest_.output() == nullptr)
         return r.fail("refused", {"this machine can't make checkpoints", ""});
@@ -99,7 +97,7 @@ void GuestService::protect_out(const Json& a, const Reply& r) {
 void GuestService::ask_for_standby(const Json& a, Shared reply) {
     const auto fail = [this, reply](const char* code, const vmm::Error& e) {
         asking_ = false;
-        guest_.occupy("");
+        guest_.leave();
         if (*reply) (*reply)->fail(code, e);
         reply->reset();
         if (options_.value("auto_reprotect", false)) protect_again();
@@ -124,7 +122,7 @@ void GuestService::ask_for_standby(const Json& a, Shared reply) {
         return fail("refused", {"every writable disk of a protected guest must be replicated",
                                 "name all of them, or none (all, to the same path)"});
     asking_ = true;
-    guest_.occupy("being protected");
+    guest_.occupy("being protected", "proa unprotect it first");
     options_ = a;
     const std::string token = migrate::to_hex(migrate::random_token());
     std::thread([=, this, gone = gone_, description = *description] {
@@ -185,12 +183,12 @@ void GuestService::start_primary(const Json& a, const std::string& token, std::u
 
 void GuestService::primary_changed(PrimaryState s, const vmm::Error& why) {
     if (s == PrimaryState::Protected) {
-        guest_.occupy("protected");
+        guest_.occupy("protected", "proa unprotect it first, or proa failover it");
         holds_key_ = true;
         return answer({});
     }
     last_status_ = status();
-    guest_.occupy("");
+    guest_.leave();
     const bool here = s == PrimaryState::Alone || s == PrimaryState::Unprotected;
     holds_key_ = s == PrimaryState::Alone;
     answer(vmm::fail(why.what.empty() ? "protection has ended" : why.what, why.remedy),
@@ -215,15 +213,19 @@ void GuestService::primary_changed(PrimaryState s, const vmm::Error& why) {
         return guest_.shut_down(0);
     }
     if (!why.what.empty()) spdlog::warn("{}: unprotected: {}", guest_.name(), why.what);
-    if (!wanted && s == PrimaryState::Alone && options_.value("auto_reprotect", false)) protect_again();
+    // Who asked for it hears why it failed; an automatic attempt is repeated automatically.
+    if (!wanted && (s == PrimaryState::Alone || options_.value("again", false)) &&
+        options_.value("auto_reprotect", false))
+        protect_again();
 }
 
 void GuestService::protect_again() {
     again_.expires_after(kAgain);
     again_.async_wait([this, gone = gone_](const boost::system::error_code& e) {
-        if (e || *gone || asking_ || !over() || !guest_.occupied().empty() ||
-            guest_.state() != vmm::GuestState::Running)
-            return;
+        if (e || *gone || asking_ || !over()) return;
+        // What it is busy with ends; a move of it, maybe with this process.
+        if (guest_.occupied() || guest_.measured() || guest_.state() != vmm::GuestState::Running)
+            return protect_again();
         Json a = options_;
         a["again"] = true;
         ask_for_standby(a, std::make_shared<std::optional<Reply>>());

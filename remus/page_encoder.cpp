@@ -16,7 +16,7 @@ using page_record::Kind;
 
 constexpr std::size_t kMostEntries = page_record::kHeaderBytes + page_record::kEntryBytes * kMaxPages;
 alignas(64) constexpr std::uint8_t kZeroPage[kPageBytes] = {};
-// A page that the backup hasn't got. A page whose hash this happens to be is sent every time: harmless.
+// A page that the backup hasn't got from us. A page whose hash this happens to be is sent every time: harmless.
 constexpr XXH128_hash_t kUnknown = {0, 0};
 
 bool same(const XXH128_hash_t& a, const XXH128_hash_t& b) {
@@ -40,7 +40,7 @@ struct PageEncoder::Impl {
     void encode(std::uint64_t number, const std::uint8_t* page, const XXH128_hash_t& hash);
 
     const XXH128_hash_t zero_hash = XXH3_128bits(kZeroPage, kPageBytes);
-    std::vector<XXH128_hash_t> hashes;  // of what the backup has
+    std::vector<XXH128_hash_t> hashes;  // of what the backup has from us
     PageCache cache;
     PageCounts counts;
     unsigned count = 0;  // entries in the record

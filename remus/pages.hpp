@@ -19,7 +19,8 @@ struct PageCounts {
     std::uint64_t sent() const { return zero + delta + plain; }
 };
 
-// The primary's side. Remembers a hash of every page the backup has, and the contents of those it sent lately (bounded).
+// The primary's side. Remembers a hash of every page that the backup has from it (of others, such as the first copy's, it knows
+// nothing), and the contents of those it sent lately (bounded).
 //
 // What was added counts as what the backup has at once, not only when it is acknowledged: the stream keeps its order, so the
 // backup has applied one checkpoint before it reads the next, and of a checkpoint that fails nothing is left (reset()).

@@ -166,6 +166,9 @@ def cancel_leaves_the_guest_at_the_source():
     with Lab(hosts=2) as lab:
         pair(lab)
         m = slow(lab)
+        for other in (f'migrate g1 {B}', 'pause g1', 'dirty-log g1 hardware'):  # nothing else has its dirty log, or stops it
+            out, code = lab.a.run(f'proa {other}')
+            expect_eq((code, 'g1 is moving\n  proa migrate --cancel it first' in out), (4, True), f'proa {other} meanwhile: {out}')
         lab.a.sh('proa migrate --cancel g1')
         still_here_and_well(lab, m, 'cancel')
         retry('the destination to be clean', lambda: guests(lab.b) == {} and free_pages(lab.b) == lab.b.free)

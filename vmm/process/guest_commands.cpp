@@ -64,7 +64,7 @@ Json GuestProcess::info() {
 
 std::optional<Error> GuestProcess::measured() const {
     const Checkpointer* c = machine_->checkpoints();
-    if (!occupied_.empty() || c == nullptr || !c->started()) return {};
+    if (occupied_ || c == nullptr || !c->started()) return {};
     return Error{"checkpoints of " + config_.name + " are being measured",
                  "wait for the end of proa dirty-log " + config_.name + " checkpoint"};
 }
@@ -72,9 +72,8 @@ std::optional<Error> GuestProcess::measured() const {
 void GuestProcess::register_commands() {
     commands_.add("info", [this](const Json&, const Reply& r) { r.ok(info()); });
     const auto busy = [this](const Reply& r) {
-        if (occupied_.empty()) return false;
-        r.fail("refused", {config_.name + " is " + occupied_, "proa unprotect it first"});
-        return true;
+        if (occupied_) r.fail("refused", *occupied_);
+        return occupied_.has_value();
     };
     commands_.add("pause", [this, busy](const Json&, const Reply& r) {
         if (busy(r)) return;

@@ -84,9 +84,13 @@ class GuestProcess final : public Guest, private MachineEvents {
     // The fence has stopped it. It is paused then; without a hook, until somebody unpauses it.
     void when_fenced(std::function<void()> f) { fenced_ = std::move(f); }
     int exit_code() const { return exit_code_; }
-    // What keeps it from being moved, paused or reset meanwhile, in a word for whoever asks ("protected"). Empty: nothing.
-    void occupy(std::string by) { occupied_ = std::move(by); }
-    const std::string& occupied() const { return occupied_; }
+    // What keeps it from being moved, protected, paused or measured meanwhile: what it is ("protected"), and what who wants one
+    // of those can do about it.
+    void occupy(const std::string& is, std::string remedy) {
+        occupied_ = Error{config_.name + " is " + is, std::move(remedy)};
+    }
+    void leave() { occupied_.reset(); }
+    const std::optional<Error>& occupied() const { return occupied_; }
     // Why nothing else may use its dirty log now, if so: checkpoints of it are being measured.
     std::optional<Error> measured() const;
 
@@ -137,7 +141,7 @@ class GuestProcess final : public Guest, private MachineEvents {
     std::function<void(Json&)> describe_more_;
     std::function<void()> ended_while_frozen_;  // what thaw() has to do instead of going on
     std::unique_ptr<ConsoleLog> log_;
-    std::string occupied_;
+    std::optional<Error> occupied_;
     int exit_code_ = 0;
 };
 

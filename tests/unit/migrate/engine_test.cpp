@@ -1,4 +1,5 @@
 // Whole migrations of a fake guest that writes all the while.
+#include "tests/support/socket.hpp"
 #include "tests/unit/migrate/engine_rig.hpp"
 #include "transport/keys.hpp"
 
@@ -250,6 +251,16 @@ TEST(Engine, AStrangersTokenOpensNothingAndHarmsNothing) {
     EXPECT_FALSE(expect(**c, Record::Welcome));
     r.start(port);
     expect_moved(r);
+}
+
+// Nothing listens there. A dirty log that is on is somebody else's.
+TEST(Engine, AMoveThatNeverBeganLeavesTheDirtyLogAlone) {
+    Rig r;
+    r.source.machine().mode = abi::DirtyLogMode::WriteProtect;
+    r.start(test::ListeningSocket().port());
+    EXPECT_EQ(r.outcome().state, SourceState::Resumed);
+    EXPECT_EQ(r.source.machine().mode, abi::DirtyLogMode::WriteProtect);
+    EXPECT_TRUE(r.source.machine().runs());
 }
 
 TEST(Engine, AnotherStreamVersionIsToldWhatThisHostSpeaks) {
