@@ -15,6 +15,8 @@ using migrate::on_guest;
 using transport::ErrorKind;
 
 constexpr std::uint64_t kHashesARecord = 4096;
+constexpr std::chrono::milliseconds kMemoryWait{
+    100};  // before a primary that asks for it hears that it isn't there yet
 
 tl::unexpected<transport::Error> refuse(const std::string& why) {
     return transport::fail(ErrorKind::Protocol, "peer's stream refused: " + why);
@@ -142,6 +144,12 @@ transport::Result<void> Backup::serve_checkpoints(transport::Channel& c) {
         }
         if (!begun && (migrate::is(f, migrate::Record::Pages) || is(f, Record::DiskBlocks))) {
             if (auto r = first_copy(f); !r) return r;
+            continue;
+        }
+        if (!begun && is(f, Record::Sync)) {
+            auto there = guest_.has_memory(kMemoryWait);
+            if (!there) return local(there.error());
+            if (auto r = send(c, *there ? Record::Synced : Record::Wait); !r) return r;
             continue;
         }
         begun = true;

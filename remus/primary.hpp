@@ -72,6 +72,7 @@ class Primary {
     vmm::Result<void> sync_disks();
     vmm::Result<void> send_written();
     vmm::Result<void> sync_memory();
+    vmm::Result<void> wait_synced();
     vmm::Result<void> send_synced(const std::vector<std::uint64_t>& words);
     vmm::Result<void> checkpoints();
     vmm::Result<void> wait_for_next(std::chrono::steady_clock::time_point& due);

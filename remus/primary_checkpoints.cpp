@@ -97,6 +97,19 @@ vmm::Result<void> Primary::send_synced(const std::vector<std::uint64_t>& words) 
     return flush();
 }
 
+// A standby's memory comes beside the first round, and may take longer. Waited for here, the guest's output doesn't wait too.
+vmm::Result<void> Primary::wait_synced() {
+    for (;;) {
+        if (auto r = put(Record::Sync, {}); !r) return r;
+        auto f = from_peer(migrate::receive(*data_));
+        if (!f) return tl::unexpected(f.error());
+        if (is(*f, Record::Synced)) return {};
+        if (!is(*f, Record::Wait)) return refused(*f);
+        report("waiting for the standby's memory", 100);
+        if (auto r = send_written(); !r) return r;
+    }
+}
+
 // As pre-copy does: round after round of what was written meanwhile, until little is left. Memory that was never used is zero on
 // both sides.
 vmm::Result<void> Primary::sync_memory() {
@@ -119,6 +132,8 @@ vmm::Result<void> Primary::sync_memory() {
         dirty.drain([&](std::uint64_t w, std::uint64_t bits) { words[w] = bits; });
         if (auto r = send_synced(words); !r) return r;
         if (auto r = send_written(); !r) return r;
+        if (round == 0)
+            if (auto r = wait_synced(); !r) return r;
         auto n = on_guest(guest_, [&]() -> vmm::Result<std::uint64_t> {
             guest_.memory().take_device_writes(dirty);
             return guest_.machine().harvest(dirty);

@@ -13,7 +13,7 @@ namespace proa::remus {
 
 using migrate::Bytes;
 using migrate::View;
-inline constexpr std::uint32_t kReplicationVersion = 1;
+inline constexpr std::uint32_t kReplicationVersion = 2;
 
 inline constexpr std::size_t kMaxDisks = 32;
 inline constexpr std::size_t kMaxDiskName = 128;            // bytes, at least 1
@@ -24,7 +24,8 @@ inline constexpr std::size_t kMaxHashes = 64 * 1024;        // in a DiskHashes r
 inline constexpr std::size_t kHashBytes = 16;
 
 // Order on channel 0, primary -> backup (<- what it answers):
-//   Hello <- HelloAck [DiskHashes... ] ; DiskBlocks... ; then per checkpoint:
+//   Hello <- HelloAck [DiskHashes... ] ; DiskBlocks, migration's Pages... ; (Sync <- Wait)... Sync <- Synced ; more of
+//   them; then per checkpoint:
 //   Begin, (Pages | DiskWrites)..., Machine, Device..., End  <- Ack
 //   at last one of Yours <- Active, or Dismiss <- Gone. Abort either way.
 enum class Record : std::uint16_t {
@@ -41,8 +42,11 @@ enum class Record : std::uint16_t {
     Yours = transport::kMandatory | 0x49,    // primary has stopped and released the key: EpochRecord
     Active = transport::kMandatory | 0x4a,   // backup runs the guest: EpochRecord
     Dismiss = transport::kMandatory | 0x4b,  // primary: the backup is not needed any more: EpochRecord
-    Gone = transport::kMandatory | 0x4d,     // backup: has not run the guest and never will: EpochRecord
+    Gone = transport::kMandatory | 0x4d,     // backup: has not run it and never will: migration's AbortRecord
     Beat = transport::kMandatory | 0x4c,     // channel 1, both ways: BeatRecord
+    Sync = transport::kMandatory | 0x4e,    // primary, before checkpoint 1: is the backup's memory there? Empty
+    Wait = transport::kMandatory | 0x4f,    // backup: not yet; ask again. Empty
+    Synced = transport::kMandatory | 0x50,  // backup: it is, and all that came so far is in it. Empty
 };
 
 struct HelloRecord {

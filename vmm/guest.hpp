@@ -1,7 +1,8 @@
 // What migration and replication see of a running guest: its parts, and the few moves they may make with it. Everything
-// but memory(), io(), begin_memory() and wait_for_memory() is for the guest's own thread.
+// but memory(), io(), begin_memory() and has_memory() is for the guest's own thread.
 #pragma once
 #include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -47,9 +48,17 @@ class Guest {
     virtual Result<void> thaw() = 0;
     virtual Result<void> start_incoming() = 0;  // vCPUs run, devices resume (and announce)
     // An incoming guest's memory is made present beside everything else, from begin_memory() on; it could run, as far as that
-    // goes, when wait_for_memory() has returned. Its pages may come in at any time. Not for the guest's own thread.
+    // goes, when it has its memory: true as soon as it has, false if it hasn't within this time. Its pages may come in at any
+    // time. Not for the guest's own thread.
     virtual void begin_memory() {}
-    virtual Result<void> wait_for_memory() { return {}; }
+    virtual Result<bool> has_memory(std::chrono::milliseconds /*within*/) { return true; }
+    Result<void> wait_for_memory() {
+        for (;;) {
+            const auto r = has_memory(std::chrono::seconds(1));
+            if (!r) return tl::unexpected(r.error());
+            if (*r) return {};
+        }
+    }
 
     // Takes in what the machine has to say by now (MachineEvents), on the guest's thread, before it returns.
     virtual void hear_events() {}

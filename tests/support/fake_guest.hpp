@@ -366,9 +366,11 @@ class FakeGuest final : public vmm::Guest {
         return {};
     }
 
-    vmm::Result<void> wait_for_memory() override { return memory_comes ? memory_comes() : vmm::Result<void>(); }
-    std::function<vmm::Result<void>()>
-        memory_comes;  // on whatever thread waits for it; set before somebody may
+    vmm::Result<bool> has_memory(std::chrono::milliseconds) override {
+        return memory_comes ? memory_comes() : vmm::Result<bool>(true);
+    }
+    // On whatever thread waits for it, who asks again after a false; set before somebody may.
+    std::function<vmm::Result<bool>()> memory_comes;
 
     void hear_events() override {
         if (machine_.hear_fence() && fenced) fenced();

@@ -70,8 +70,8 @@ class GuestProcess final : public Guest, private MachineEvents {
     void begin_memory() override {
         if (incoming_memory_) incoming_memory_->begin();
     }
-    Result<void> wait_for_memory() override {
-        return incoming_memory_ ? incoming_memory_->wait() : Result<void>();
+    Result<bool> has_memory(std::chrono::milliseconds within) override {
+        return incoming_memory_ ? incoming_memory_->within(within) : Result<bool>(true);
     }
     void hear_events() override;
     Result<void> pause_briefly() override;

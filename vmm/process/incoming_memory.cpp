@@ -3,7 +3,6 @@
 #include <sys/resource.h>
 
 #include <boost/asio/post.hpp>
-#include <chrono>
 
 namespace proa::vmm {
 namespace {
@@ -25,9 +24,11 @@ void IncomingMemory::run() {
     boost::asio::post(io_, [this, r] { end_.set_value(r ? present_() : r); });
 }
 
-Result<void> IncomingMemory::wait() {
+Result<bool> IncomingMemory::within(std::chrono::milliseconds time) {
     begin();
-    return ended_.get();
+    if (ended_.wait_for(time) != std::future_status::ready) return false;
+    const auto& r = ended_.get();
+    return r ? Result<bool>(true) : tl::unexpected(r.error());
 }
 
 bool IncomingMemory::ready() const {

@@ -3,6 +3,7 @@
 #pragma once
 #include <atomic>
 #include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <future>
@@ -24,8 +25,9 @@ class IncomingMemory {
     IncomingMemory& operator=(const IncomingMemory&) = delete;
     // Not before now, but from now on; once. Any thread.
     void begin();
-    // The end of both, or of what failed; begins it. Any thread but `io`'s.
-    Result<void> wait();
+    // True as soon as both have ended, false if they haven't within this time, or why they failed; begins it. Any thread but
+    // `io`'s.
+    Result<bool> within(std::chrono::milliseconds time);
     bool ready() const;  // both have ended, and well
     // Not worth going on: whoever waits gets an error, soon.
     void stop() { stopped_ = true; }

@@ -91,7 +91,7 @@ TEST(Engine, AStateThatTheTargetRefusesResumesTheSourceWithTheReason) {
 
 TEST(Engine, MemoryThatCannotBeHadThereEndsTheMoveBeforeTheGuestStops) {
     Rig r;
-    r.target.memory_comes = [] { return vmm::Result<void>(vmm::fail("injected: no memory")); };
+    r.target.memory_comes = [] { return vmm::Result<bool>(vmm::fail("injected: no memory")); };
     r.start(r.listen());
     const auto o = r.outcome();
     EXPECT_EQ(o.state, SourceState::Resumed);
@@ -103,17 +103,19 @@ TEST(Engine, MemoryThatCannotBeHadThereEndsTheMoveBeforeTheGuestStops) {
 
 TEST(Engine, TheGuestRunsOnUntilItsMemoryIsThere) {
     Rig r;
-    std::promise<void> asked, there;
-    r.target.memory_comes = [&, waiting = there.get_future().share()] {
-        asked.set_value();
-        waiting.wait();
-        return vmm::Result<void>();
+    std::promise<void> asked;
+    std::atomic<unsigned> times = 0;
+    std::atomic<bool> there = false;
+    r.target.memory_comes = [&] {
+        if (++times == 2) asked.set_value();
+        std::this_thread::sleep_for(1ms);
+        return vmm::Result<bool>(there.load());
     };
     r.start(r.listen());
     asked.get_future().wait();
     std::this_thread::sleep_for(20ms);
     EXPECT_TRUE(r.source.machine().runs());
-    there.set_value();
+    there = true;
     EXPECT_EQ(r.outcome().state, SourceState::Done);
     EXPECT_TRUE(r.arrival());
 }

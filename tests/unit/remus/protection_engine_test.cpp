@@ -41,6 +41,56 @@ TEST(Protection, MemoryThatNobodyHasUsedIsNotCopied) {
     EXPECT_EQ(test::chunks_there(p.second.memory(), p.first.memory()), "=0=0");
 }
 
+// However long that takes: longer than a silent link is waited for, and not with the guest's output.
+TEST(Protection, TheGuestIsFreeUntilTheStandbysMemoryIsThere) {
+    Pair p;
+    p.out.channel.io_timeout = p.in.channel.io_timeout = 500ms;
+    std::atomic<bool> there = false;
+    std::atomic<unsigned> asked = 0;
+    p.second.memory_comes = [&] {
+        ++asked;
+        std::this_thread::sleep_for(1ms);
+        return vmm::Result<bool>(there.load());
+    };
+    p.protect();
+    const auto since = std::chrono::steady_clock::now();
+    ASSERT_TRUE(eventually([&] { return std::chrono::steady_clock::now() - since > 700ms && asked > 3; }));
+    EXPECT_EQ(p.primary->state(), PrimaryState::Syncing);
+    p.speak(p.first);
+    EXPECT_EQ(p.first.output()->left().size(), 1u) << "nothing holds it";
+    EXPECT_FALSE(p.first.machine().has_fence());
+    there = true;
+    ASSERT_TRUE(p.primary_said.wait(PrimaryState::Protected)) << p.primary_said.why();
+    ASSERT_TRUE(eventually([&] { return p.epoch() > 3; }));
+}
+
+TEST(Protection, ItCanBeStoppedWhileItWaitsForTheStandbysMemory) {
+    Pair p;
+    std::atomic<unsigned> asked = 0;
+    p.second.memory_comes = [&] {
+        ++asked;
+        std::this_thread::sleep_for(1ms);
+        return vmm::Result<bool>(false);
+    };
+    p.protect();
+    ASSERT_TRUE(eventually([&] { return asked > 3; }));
+    p.primary->stop();
+    ASSERT_TRUE(p.primary_said.wait(PrimaryState::Unprotected));
+    ASSERT_TRUE(p.backup_said.wait(BackupState::Discarded));
+    EXPECT_TRUE(p.first.machine().runs());
+}
+
+TEST(Protection, AStandbyWithoutMemoryEndsItBeforeTheFirstCheckpoint) {
+    Pair p;
+    p.second.memory_comes = [] { return vmm::Result<bool>(vmm::fail("injected: no memory")); };
+    p.protect();
+    ASSERT_TRUE(p.primary_said.wait(PrimaryState::Unprotected));
+    EXPECT_NE(p.primary_said.why().find("injected: no memory"), std::string::npos) << p.primary_said.why();
+    EXPECT_TRUE(p.first.machine().runs());
+    EXPECT_FALSE(p.first.output()->holds());
+    EXPECT_FALSE(p.first.machine().has_fence());
+}
+
 TEST(Protection, OutputLeavesOnlyOnceItsCheckpointIsAcknowledged) {
     Pair p;
     p.protect_well();

@@ -10,6 +10,8 @@
 namespace proa::vmm {
 namespace {
 
+using namespace std::chrono_literals;
+
 class IncomingMemoryTest : public ::testing::Test {
   protected:
     ~IncomingMemoryTest() override {
@@ -38,8 +40,8 @@ TEST_F(IncomingMemoryTest, IsMappedWhenEachChunkIsPresent) {
         });
     EXPECT_TRUE(chunks.empty()) << "nobody has begun";
     m.begin();
-    EXPECT_TRUE(m.wait());
-    EXPECT_TRUE(m.wait()) << "more than one thread waits";
+    EXPECT_TRUE(m.within(1min).value());
+    EXPECT_TRUE(m.within(0s).value()) << "more than one thread asks";
     EXPECT_TRUE(m.ready());
     EXPECT_EQ(chunks, (std::vector<std::uint64_t>{0, 1, 2, 3, 4}));
     EXPECT_EQ(present_at_map, 5u);
@@ -58,7 +60,7 @@ TEST_F(IncomingMemoryTest, AChunkThatCannotBeHadEndsIt) {
             ++mapped;
             return Result<void>();
         });
-    const auto r = m.wait();
+    const auto r = m.within(1min);
     ASSERT_FALSE(r);
     EXPECT_EQ(r.error().what, "no huge page left");
     EXPECT_FALSE(m.ready());
@@ -69,7 +71,7 @@ TEST_F(IncomingMemoryTest, AChunkThatCannotBeHadEndsIt) {
 TEST_F(IncomingMemoryTest, WhatCannotBeMappedIsNotReady) {
     IncomingMemory m(
         io_, 1, [](std::uint64_t) { return Result<void>(); }, [] { return Result<void>(fail("refused")); });
-    EXPECT_FALSE(m.wait());
+    EXPECT_FALSE(m.within(1min));
     EXPECT_FALSE(m.ready());
 }
 
@@ -90,9 +92,10 @@ TEST_F(IncomingMemoryTest, IsNotReadyBeforeItsEndAndStopsBetweenChunks) {
     m.begin();
     first.get_future().wait();
     EXPECT_FALSE(m.ready());
+    EXPECT_FALSE(m.within(1ms).value()) << "not yet";
     m.stop();
     go.set_value();
-    EXPECT_FALSE(m.wait()) << "whoever waits must not wait for ever";
+    EXPECT_FALSE(m.within(1min)) << "whoever waits must not wait for ever";
     EXPECT_EQ(asked, 1u);
     EXPECT_FALSE(m.ready());
 }
