@@ -117,7 +117,12 @@ void Backup::carry_out(BackupAction a) {
 // The last word on the checkpoint channel.
 void Backup::say(Record r, View payload) {
     std::lock_guard lock(mutex_);
-    if (checkpoints_ != nullptr) (void)send(*checkpoints_, r, payload);
+    if (checkpoints_ != nullptr) (void)answer(*checkpoints_, r, payload);
+}
+
+transport::Result<void> Backup::answer(transport::Channel& c, Record r, View payload) {
+    std::lock_guard lock(answering_);
+    return send(c, r, payload);
 }
 
 void Backup::report(BackupState s, const vmm::Error& why) {

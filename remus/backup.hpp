@@ -66,6 +66,8 @@ class Backup {
     void claim();
     void settle();
     void say(Record r, View payload);
+    // On the checkpoint channel, where its own thread and who has the last word may want to speak at once.
+    transport::Result<void> answer(transport::Channel& c, Record r, View payload = {});
     BackupAction event(BackupEvent e, const vmm::Error& why = {});
     void carry_out(BackupAction a);
     void report(BackupState s, const vmm::Error& why);
@@ -77,6 +79,7 @@ class Backup {
     CheckpointStats stats_;
     std::vector<std::unique_ptr<DiskReplica>> replicas_;
     std::unique_ptr<CheckpointBuffer> buffer_;  // of the checkpoint channel's thread
+    std::mutex answering_;                      // innermost
     std::mutex committing_;  // a checkpoint is applied, or the guest is started: never both. Before mutex_
     bool has_checkpoint_ = false;
     vmm::MachineState machine_;

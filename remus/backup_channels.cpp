@@ -91,7 +91,7 @@ transport::Result<void> Backup::send_hashes(transport::Channel& c) {
             auto hashes = replicas_[d]->hashes(first, n);
             if (!hashes) return local(hashes.error());
             const DiskHashesRecord r{d, first, kHashBlock, first + n == blocks, std::move(*hashes)};
-            if (auto s = send(c, Record::DiskHashes, encode(r)); !s) return s;
+            if (auto s = answer(c, Record::DiskHashes, encode(r)); !s) return s;
             first += n;
         }
         if (auto r = replicas_[d]->begin_sync(); !r) return local(r.error());
@@ -149,7 +149,7 @@ transport::Result<void> Backup::serve_checkpoints(transport::Channel& c) {
         if (!begun && is(f, Record::Sync)) {
             auto there = guest_.has_memory(kMemoryWait);
             if (!there) return local(there.error());
-            if (auto r = send(c, *there ? Record::Synced : Record::Wait); !r) return r;
+            if (auto r = answer(c, *there ? Record::Synced : Record::Wait); !r) return r;
             continue;
         }
         begun = true;
@@ -185,7 +185,7 @@ transport::Result<bool> Backup::committed(transport::Channel& c) {
     has_checkpoint_ = true;
     const auto received = Clock::now();
     // If the link is gone the checkpoint is whole all the same.
-    const auto told = send(c, Record::Ack, encode(AckRecord{term_, k.epoch}));
+    const auto told = answer(c, Record::Ack, encode(AckRecord{term_, k.epoch}));
     for (std::uint32_t d = 0; d < replicas_.size(); ++d) {
         std::vector<DiskWritesRecord> mine;
         for (auto& w : k.disk_writes)

@@ -82,7 +82,7 @@ void GuestService::protect_out(const Json& a, const Reply& r) {
     if (const auto no = guest_.measured()) return r.fail("refused", *no);
     if (guest_.machine().checkpoints() == nullptr || guest_.output() == nullptr)
         return r.fail("refused", {"this machine can't make checkpoints", ""});
-    again_.cancel();
+    const bool again = again_.cancel() != 0;
     auto reply = std::make_shared<std::optional<Reply>>(r);
     // Ctrl-C of the command before the guest is protected: it stays as it was.
     r.on_disconnect([this, gone = gone_, reply] {
@@ -90,17 +90,22 @@ void GuestService::protect_out(const Json& a, const Reply& r) {
         reply->reset();
         if (primary_) primary_->stop();
     });
-    ask_for_standby(a, reply);
+    ask_for_standby(a, reply, again);
 }
 
 // The peer's proad prepares a standby; asked on a thread, for TLS, look-ups and its pre-flight may take seconds.
-void GuestService::ask_for_standby(const Json& a, Shared reply) {
-    const auto fail = [this, reply](const char* code, const vmm::Error& e) {
+void GuestService::ask_for_standby(const Json& a, Shared reply, bool resume) {
+    const auto fail = [this, reply, resume, before = options_](const char* code, const vmm::Error& e) {
         asking_ = false;
         guest_.leave();
-        if (*reply) (*reply)->fail(code, e);
+        if (*reply) (*reply)->fail(unprotecting_ ? "cancelled" : code, e);
         reply->reset();
-        if (options_.value("auto_reprotect", false)) protect_again();
+        if (unprotecting_) {
+            unprotecting_->ok();
+            return unprotecting_.reset();
+        }
+        options_ = before;
+        if (resume) protect_again();
     };
     auto description = migrate::describe(guest_);
     if (!description) return fail("failed", description.error());
@@ -178,7 +183,8 @@ void GuestService::start_primary(const Json& a, const std::string& token, std::u
                                                  [this, gone = gone_](const Json& p) {
                                                      if (!*gone && reply_ && *reply_) (*reply_)->progress(p);
                                                  }});
-    if (!*reply && !a.value("again", false)) primary_->stop();  // whoever asked has left meanwhile
+    // Whoever asked has left meanwhile, or somebody wants the opposite.
+    if (unprotecting_ || (!*reply && !a.value("again", false))) primary_->stop();
 }
 
 void GuestService::primary_changed(PrimaryState s, const vmm::Error& why) {
@@ -222,13 +228,13 @@ void GuestService::primary_changed(PrimaryState s, const vmm::Error& why) {
 void GuestService::protect_again() {
     again_.expires_after(kAgain);
     again_.async_wait([this, gone = gone_](const boost::system::error_code& e) {
-        if (e || *gone || asking_ || !over()) return;
+        if (e || *gone || asking_ || !over() || !options_.value("auto_reprotect", false)) return;
         // What it is busy with ends; a move of it, maybe with this process.
         if (guest_.occupied() || guest_.measured() || guest_.state() != vmm::GuestState::Running)
             return protect_again();
         Json a = options_;
         a["again"] = true;
-        ask_for_standby(a, std::make_shared<std::optional<Reply>>());
+        ask_for_standby(a, std::make_shared<std::optional<Reply>>(), true);
     });
 }
 
@@ -281,12 +287,14 @@ void GuestService::backup_changed(BackupState s, const vmm::Error& why) {
 
 void GuestService::unprotect(const Reply& r) {
     options_["auto_reprotect"] = false;
-    again_.cancel();
-    if (over()) return r.fail("refused", {guest_.name() + " is not protected", "proa protect --status"});
+    const bool again = again_.cancel() != 0;
+    if (over() && !asking_ && again) return r.ok();
+    if (over() && !asking_)
+        return r.fail("refused", {guest_.name() + " is not protected", "proa protect --status"});
     if (unprotecting_ || handing_over_)
         return r.fail("refused", {"its protection is being changed already", ""});
     unprotecting_ = r;
-    primary_->stop();
+    if (!over()) primary_->stop();  // else when the peer has answered
 }
 
 void GuestService::failover(const Reply& r) {

@@ -23,7 +23,8 @@ class GuestService {
 
   private:
     void protect_out(const Json& a, const vmm::Reply& r);
-    void ask_for_standby(const Json& a, std::shared_ptr<std::optional<vmm::Reply>> reply);
+    // `resume`: tries to protect it again, as it was protected before, should this fail.
+    void ask_for_standby(const Json& a, std::shared_ptr<std::optional<vmm::Reply>> reply, bool resume);
     void start_primary(const Json& a, const std::string& token, std::uint16_t port,
                        std::shared_ptr<std::optional<vmm::Reply>> reply);
     void primary_changed(PrimaryState s, const vmm::Error& why);
@@ -40,7 +41,6 @@ class GuestService {
     const std::string session_;  // this copy of the guest, as the witness knows it
     std::shared_ptr<bool> gone_ = std::make_shared<bool>(false);  // on the guest's thread: callbacks are void
     std::shared_ptr<Witness> witness_;
-    std::string witness_spec_;
     bool holds_key_ = false;  // settled: to be released when the guest ends
     bool asking_ = false;     // a standby is being asked for
     Json options_;            // of the last protect-out

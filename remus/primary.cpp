@@ -234,7 +234,7 @@ void Primary::carry_out(PrimaryAction a) {
         case PrimaryAction::OpenOutput: open_output(stopped_); break;
         case PrimaryAction::Resume: open_output(true); break;
         case PrimaryAction::ReleaseKey:
-            open_output(false);
+            open_output(stopped_);
             if (data_) (void)send(*data_, Record::Dismiss, encode(EpochRecord{held_.term, acknowledged_}));
             (void)witness_->release(guest_.name(), options_.session);
             break;

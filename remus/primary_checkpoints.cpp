@@ -101,7 +101,8 @@ vmm::Result<void> Primary::send_synced(const std::vector<std::uint64_t>& words) 
 vmm::Result<void> Primary::wait_synced() {
     for (;;) {
         if (auto r = put(Record::Sync, {}); !r) return r;
-        auto f = from_peer(migrate::receive(*data_));
+        // However slow the link: what it still holds must arrive first. A backup that is silent meanwhile is heart_'s to notice.
+        auto f = from_peer(migrate::receive(*data_, transport::Patience::Idle));
         if (!f) return tl::unexpected(f.error());
         if (is(*f, Record::Synced)) return {};
         if (!is(*f, Record::Wait)) return refused(*f);
@@ -304,6 +305,9 @@ vmm::Result<void> Primary::wait_acknowledged(std::uint64_t epoch) {
 }
 
 vmm::Result<void> Primary::checkpoint(bool final) {
+    // The first one arms the fence. Were that near already, or past, the guest would stop with a backup that has nothing.
+    if (epoch_ == 0 && keeper_->since_renewal() >= late_after(options_.lease))
+        return vmm::fail("the witness doesn't answer", "protect it again when it does");
     ++epoch_;
     const std::uint64_t bytes = data_->bytes_sent();
     auto s = pause_and_take(final);

@@ -269,7 +269,11 @@ tl::expected<Json, CallError> call(const std::string& path, const std::string& c
         tl::unexpected(CallError{"failed", {"the connection was closed before an answer", ""}});
     if (::send(fd, out.data(), out.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(out.size())) {
         char c;
-        while (::recv(fd, &c, 1, 0) == 1) {  // byte by byte: what follows an upgrade's answer is not ours
+        // Byte by byte: what follows an upgrade's answer is not ours. A request that can be taken back is waited for all the same.
+        for (;;) {
+            const ssize_t n = ::recv(fd, &c, 1, 0);
+            if (n < 0 && errno == EINTR && waiting) continue;
+            if (n != 1) break;
             if (c != '\n') {
                 line += c;
                 continue;

@@ -140,7 +140,7 @@ class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
     }
 
     std::atomic<unsigned> pages_per_ms{0}, throttle{0}, most_throttled{0};
-    std::atomic<bool> fail_run{false}, fail_load{false};
+    std::atomic<bool> fail_run{false}, fail_load{false}, fail_hold{false};
     abi::DirtyLogMode mode = abi::DirtyLogMode::Off;
     std::uint64_t used_pages = ~0ull;  // by the guest, from its first on
 
@@ -154,6 +154,7 @@ class FakeMachine final : public vmm::Machine, private vmm::Checkpointer {
     vmm::Result<std::uint64_t> hold(dirtylog::Bitmap& pages) override {
         std::lock_guard lock(mutex_);
         if (running_) return vmm::fail("not paused");
+        if (fail_hold) return vmm::fail("injected: cannot hold");
         log_.drain_into(pages);
         for (std::uint64_t p = 0; p < pages.pages(); ++p)
             if (pages.test(p)) held_.set(p);

@@ -344,6 +344,16 @@ def what_the_guest_has_synced_to_disk_is_there_after_a_failover():
 @case(ci=False)
 def a_guest_with_auto_reprotect_needs_nobody_to_be_protected_again():
     with scene(settings='auto_reprotect = 1') as s:
+        # What was refused is not tried again behind one's back.
+        out, code = s.home.run('proa protect g1 10.77.0.99', 60)
+        expect(code != 0, f'no host there: {out}')
+        time.sleep(3)
+        expect_eq(s.home.run('proa pause g1 && proa unpause g1')[1], 0, 'nothing is being tried')
+        # Opposite wishes: whoever comes last wins, also while the other host is still being asked.
+        wish = s.home.start('proa protect g1 10.77.0.99')
+        time.sleep(1)
+        s.home.sh('proa unprotect g1', 60)
+        expect(wish.finish(60)[1] != 0, 'the attempt has ended')
         s.protect()
         for _ in range(2):
             s.kill_home()

@@ -28,7 +28,6 @@ void catch_endings() {
         ending = 1;
         if (revocable >= 0) ::shutdown(revocable, SHUT_WR);
     };
-    a.sa_flags = SA_RESTART;
     for (const int s : {SIGTERM, SIGHUP, SIGINT}) ::sigaction(s, &a, nullptr);
 }
 

@@ -91,6 +91,43 @@ TEST(Protection, AStandbyWithoutMemoryEndsItBeforeTheFirstCheckpoint) {
     EXPECT_FALSE(p.first.machine().has_fence());
 }
 
+// With the lease nearly over, the first pause would arm a fence that stops the guest at once.
+TEST(Protection, AWitnessThatHasGoneSilentMeanwhileEndsItBeforeTheFenceIsArmed) {
+    Pair p;
+    std::atomic<bool> there = false;
+    std::atomic<unsigned> asked = 0;
+    p.second.memory_comes = [&] {
+        ++asked;
+        std::this_thread::sleep_for(1ms);
+        return vmm::Result<bool>(there.load());
+    };
+    p.protect();
+    ASSERT_TRUE(eventually([&] { return asked > 1; }));
+    p.witness_a->cut();
+    const auto calls = p.witness_a->calls();
+    ASSERT_TRUE(eventually([&] { return p.witness_a->calls() > calls + 1; }))
+        << "no renewal is on its way any more";
+    p.first.machine().pass(p.out.lease.ttl);
+    there = true;
+    ASSERT_TRUE(p.primary_said.wait(PrimaryState::Unprotected));
+    EXPECT_EQ(p.primary_said.why(), "the witness doesn't answer");
+    EXPECT_TRUE(p.first.machine().runs());
+    EXPECT_FALSE(p.first.machine().has_fence());
+    EXPECT_FALSE(p.first.output()->holds());
+    ASSERT_TRUE(p.backup_said.wait(BackupState::Discarded));
+}
+
+TEST(Protection, AGuestWhoseFirstCheckpointFailsInItsPauseGoesOn) {
+    Pair p;
+    p.first.machine().fail_hold = true;
+    p.protect();
+    ASSERT_TRUE(p.primary_said.wait(PrimaryState::Unprotected));
+    EXPECT_NE(p.primary_said.why().find("injected: cannot hold"), std::string::npos) << p.primary_said.why();
+    EXPECT_TRUE(p.first.machine().runs());
+    EXPECT_FALSE(p.first.device(0).quiet);
+    EXPECT_FALSE(p.first.output()->holds());
+}
+
 TEST(Protection, OutputLeavesOnlyOnceItsCheckpointIsAcknowledged) {
     Pair p;
     p.protect_well();

@@ -156,7 +156,7 @@ TEST(ReplicationRecords, AHelloOfAnotherVersionSaysWhichIsSpokenHere) {
     h.version = 9;
     const auto r = decode_hello(encode(h));
     ASSERT_FALSE(r);
-    EXPECT_NE(r.error().what.find("replication version 9, this host speaks 1"), std::string::npos);
+    EXPECT_NE(r.error().what.find("replication version 9, this host speaks 2"), std::string::npos);
 }
 
 TEST(ReplicationRecords, HellosThatPromiseNonsenseAreRefused) {
