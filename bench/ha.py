@@ -15,7 +15,7 @@ COUNTER = "awk 'BEGIN { for (;;) if (++n % 50000 == 0) { print n; fflush() } }' 
 
 
 def pair(memory=128, extra='', vcpus=1):
-    lab = Lab(hosts=2, memory=1536, huge=200, local_disks=True, limit=1800)
+    lab = Lab(hosts=2, memory=1536, huge=100 + memory // 2, local_disks=True, limit=1800)
     try:
         lab.start_daemons(witness='etcd')
         lab.create(lab.a, vcpus=vcpus, memory=memory, disk='local', extra=extra)
@@ -175,6 +175,33 @@ def latency():
         return result
 
 
+def beginning():
+    """What a client feels of the beginning of protection; it must not grow with the guest. Medians of three."""
+    result = []
+    for mib in (128, 512):
+        with pair(memory=mib, vcpus=2, extra='redis aof=everysec dirty=8,2') as lab:
+            load = RedisLoad(lab.net, GUEST)
+            time.sleep(3)
+            gaps, took, first = [], [], []
+            for _ in range(3):
+                since = time.monotonic()
+                protection.protect(lab.a, lab.b)
+                took.append(time.monotonic() - since)
+                time.sleep(1)
+                gaps.append(load.longest_gap_ms(since))
+                events = str(protection.status(lab.a)['events'])
+                first.append(int(re.search('checkpoint 1 is there: ([0-9]+) pages', events).group(1)))
+                lab.a.sh('proa unprotect g1')
+                time.sleep(2)
+            wrong = load.stop()
+            if wrong:
+                raise LabError(f'a promise was broken: {wrong[0]}')
+        result.append({'guest_mib': mib, 'command_s': round(statistics.median(took), 1), 'outside_gap_ms': round(statistics.median(gaps)),
+                       'checkpoint_1_pages': round(statistics.median(first))})
+        print(f'   {result[-1]}', flush=True)
+    return result
+
+
 def failover(out, draw):
     """The host that runs the guest is killed; out: where the chart goes."""
     with pair(memory=192, vcpus=2, extra='redis aof=everysec dirty=16,2') as lab:
@@ -201,7 +228,7 @@ def failover(out, draw):
 
 def run(repeat=1, out=images.ROOT / 'build' / 'bench'):
     result = {}
-    for name, take in (('pause', pause_against_dirty_pages), ('fastest', fastest), ('overhead', overhead), ('latency', latency)):
+    for name, take in (('beginning', beginning), ('pause', pause_against_dirty_pages), ('fastest', fastest), ('overhead', overhead), ('latency', latency)):
         print(f'   -- {name}', flush=True)
         result[name] = take()
     print('   -- failover', flush=True)
@@ -213,6 +240,7 @@ def run(repeat=1, out=images.ROOT / 'build' / 'bench'):
 
 def tables(result):
     """[(title, rows)]; a row is a dict whose keys are the columns."""
-    return [(f'pause against dirty pages (most / least of the medians: {result["pause_most_to_least"]}; aim: 2)', result['pause']),
+    return [('the beginning of protection', result['beginning']),
+            (f'pause against dirty pages (most / least of the medians: {result["pause_most_to_least"]}; aim: 2)', result['pause']),
             ('checkpoints a second with an idle guest', result['fastest']), ('throughput at 10, 20, 40 checkpoints/s', result['overhead']),
             ('a request, one at a time', result['latency']), ('failover', result['failover'])]
