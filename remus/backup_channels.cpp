@@ -15,8 +15,8 @@ using migrate::on_guest;
 using transport::ErrorKind;
 
 constexpr std::uint64_t kHashesARecord = 4096;
-constexpr std::chrono::milliseconds kMemoryWait{
-    100};  // before a primary that asks for it hears that it isn't there yet
+// How long a primary that asks for this host's memory waits to hear that it isn't there yet.
+constexpr std::chrono::milliseconds kMemoryWait{100};
 
 tl::unexpected<transport::Error> refuse(const std::string& why) {
     return transport::fail(ErrorKind::Protocol, "peer's stream refused: " + why);

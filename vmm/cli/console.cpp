@@ -19,7 +19,7 @@ namespace {
 constexpr char kEscape = 0x1d;  // Ctrl-]
 
 volatile sig_atomic_t resized = 0, ending = 0;
-volatile sig_atomic_t revocable = -1;  // the socket of one that is taken back if the program is to end
+volatile sig_atomic_t revocable = -1;  // the socket of a request that is taken back if the program is to end
 
 // Signals that would end the program end what it waits for instead.
 void catch_endings() {

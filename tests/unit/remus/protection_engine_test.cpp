@@ -41,44 +41,41 @@ TEST(Protection, MemoryThatNobodyHasUsedIsNotCopied) {
     EXPECT_EQ(test::chunks_there(p.second.memory(), p.first.memory()), "=0=0");
 }
 
-// A standby's memory that isn't there before the test says so. Outlives the pair.
+// The standby's memory isn't there before the test says so.
 struct SlowMemory {
-    void of(test::FakeGuest& g) {
-        g.memory_comes = [this] {
+    std::atomic<bool> there = false;
+    std::atomic<unsigned> asked = 0;
+};
+struct SlowPair : SlowMemory, Pair {
+    SlowPair() {
+        second.memory_comes = [this] {
             ++asked;
             std::this_thread::sleep_for(1ms);
             return vmm::Result<bool>(there.load());
         };
     }
-    std::atomic<bool> there = false;
-    std::atomic<unsigned> asked = 0;
 };
 
 // However long that takes: longer than a silent link is waited for, and not with the guest's output.
 TEST(Protection, TheGuestIsFreeUntilTheStandbysMemoryIsThere) {
-    SlowMemory memory;
-    Pair p;
+    SlowPair p;
     p.out.channel.io_timeout = p.in.channel.io_timeout = 500ms;
-    memory.of(p.second);
     p.protect();
     const auto since = std::chrono::steady_clock::now();
-    ASSERT_TRUE(
-        eventually([&] { return std::chrono::steady_clock::now() - since > 700ms && memory.asked > 3; }));
+    ASSERT_TRUE(eventually([&] { return std::chrono::steady_clock::now() - since > 700ms && p.asked > 3; }));
     EXPECT_EQ(p.primary->state(), PrimaryState::Syncing);
     p.speak(p.first);
     EXPECT_EQ(p.first.output()->left().size(), 1u) << "nothing holds it";
     EXPECT_FALSE(p.first.machine().has_fence());
-    memory.there = true;
+    p.there = true;
     ASSERT_TRUE(p.primary_said.wait(PrimaryState::Protected)) << p.primary_said.why();
     ASSERT_TRUE(eventually([&] { return p.epoch() > 3; }));
 }
 
 TEST(Protection, ItCanBeStoppedWhileItWaitsForTheStandbysMemory) {
-    SlowMemory memory;
-    Pair p;
-    memory.of(p.second);
+    SlowPair p;
     p.protect();
-    ASSERT_TRUE(eventually([&] { return memory.asked > 3; }));
+    ASSERT_TRUE(eventually([&] { return p.asked > 3; }));
     p.primary->stop();
     ASSERT_TRUE(p.primary_said.wait(PrimaryState::Unprotected));
     ASSERT_TRUE(p.backup_said.wait(BackupState::Discarded));
@@ -98,17 +95,15 @@ TEST(Protection, AStandbyWithoutMemoryEndsItBeforeTheFirstCheckpoint) {
 
 // With the lease nearly over, the first pause would arm a fence that stops the guest at once.
 TEST(Protection, AWitnessThatHasGoneSilentMeanwhileEndsItBeforeTheFenceIsArmed) {
-    SlowMemory memory;
-    Pair p;
-    memory.of(p.second);
+    SlowPair p;
     p.protect();
-    ASSERT_TRUE(eventually([&] { return memory.asked > 1; }));
+    ASSERT_TRUE(eventually([&] { return p.asked > 1; }));
     p.witness_a->cut();
     const auto calls = p.witness_a->calls();
     ASSERT_TRUE(eventually([&] { return p.witness_a->calls() > calls + 1; }))
         << "no renewal is on its way any more";
     p.first.machine().pass(p.out.lease.ttl);
-    memory.there = true;
+    p.there = true;
     ASSERT_TRUE(p.primary_said.wait(PrimaryState::Unprotected));
     EXPECT_EQ(p.primary_said.why(), "the witness doesn't answer");
     EXPECT_TRUE(p.first.machine().runs());
